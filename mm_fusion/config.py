@@ -1,0 +1,250 @@
+"""Every parameter of mm_fusion with its default, unit, range and meaning: the only such place.
+
+``config/fusion.yaml``, the ROS parameters of the nodes and the README table come from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from mm_fusion import parameters
+from mm_fusion.errors import ConfigError
+from mm_fusion.geometry import RigidTransform
+from mm_fusion.parameters import param
+
+WHEEL_TYPES = (
+    "nav_msgs/msg/Odometry",
+    "geometry_msgs/msg/TwistStamped",
+    "geometry_msgs/msg/TwistWithCovarianceStamped",
+)
+
+
+@dataclass(frozen=True)
+class FramesConfig:
+    """Names of the frames of REP-105."""
+
+    base: str = param("base_link", "Frame of the robot's body; detections and obstacles are in it")
+    odom: str = param("odom", "Continuous local frame, never moved by GPS")
+    map: str = param("map", "Global frame: east-north-up about the datum")
+
+
+@dataclass(frozen=True)
+class TopicsConfig:
+    """Input topics. In a bag, a topic that is not there is found by its type if it is the only one."""
+
+    cameras: tuple[str, ...] = param(
+        ("camera/image_raw",), "Image topics, one per camera slot of the network"
+    )
+    camera_infos: tuple[str, ...] = param(
+        ("",), "CameraInfo topics in the same order; empty: camera_info beside the image topic"
+    )
+    camera_compressed: bool = param(False, "The camera topics carry CompressedImage (JPEG or PNG)")
+    lidars: tuple[str, ...] = param(("lidar/points",), "PointCloud2 topics; one is used so far")
+    gps: str = param("gps/fix", "NavSatFix topic")
+    imu: str = param("imu/data", "Imu topic")
+    wheels: str = param("wheel/odometry", "Topic with the body velocity from the wheels")
+    wheels_type: str = param(
+        "nav_msgs/msg/Odometry", "Message type of the wheel topic", choices=WHEEL_TYPES
+    )
+    motion: str = param("odometry/local", "Odometry that gives the fusion node its ego motion")
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """What overrides or completes /tf_static and CameraInfo."""
+
+    extrinsics: tuple[str, ...] = param(
+        ("",),
+        "Sensor poses in the base frame that override TF, each 'frame x y z roll pitch yaw'"
+        " (metres, radians)",
+    )
+
+
+@dataclass(frozen=True)
+class SyncConfig:
+    """The synchronizer: LIDAR-led, in sensor time."""
+
+    deadline_s: float = param(
+        0.06, "A set waits at most this long after the sweep's stamp", unit="s", low=0.0, high=1.0
+    )
+    max_dt_s: float = param(
+        0.06, "Largest stamp difference of a camera partner", unit="s", low=0.001, high=1.0
+    )
+    camera_offset_s: float = param(
+        0.0,
+        "Added to camera stamps before matching (clock correction)",
+        unit="s",
+        low=-1.0,
+        high=1.0,
+    )
+    queue_size: int = param(30, "Messages kept per sensor", low=2, high=1000)
+    lidar_timeout_s: float = param(
+        0.25,
+        "Without a sweep for this long, cameras lead the sets",
+        unit="s",
+        low=0.02,
+        high=10.0,
+    )
+    time_jump_s: float = param(
+        1.0,
+        "A stamp further back than this resets the synchronizer (loop of a bag, clock step)",
+        unit="s",
+        low=0.1,
+        high=3600.0,
+    )
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Where the fusion network is and where it runs."""
+
+    model: str = param("", "The ONNX file, its contract beside it; empty: the packaged network")
+    provider: str = param(
+        "auto",
+        "auto: CUDA where it works, else CPU, said in diagnostics; cuda: an error without it",
+        choices=("auto", "cuda", "cpu"),
+    )
+    threads: int = param(0, "Threads of the network on CPU; 0: one per core", low=0, high=256)
+    score_threshold: float = param(
+        -1.0, "Detections below are not published; negative: the contract's own", low=-1.0, high=1.0
+    )
+    use_camera: bool = param(True, "False withholds images from the network (ablation)")
+    use_lidar: bool = param(True, "False withholds points from the network (ablation)")
+    queue_size: int = param(
+        2,
+        "Synced sets waiting for the network; the oldest is given up for a newer",
+        low=1,
+        high=100,
+    )
+
+
+@dataclass(frozen=True)
+class DeskewConfig:
+    """Correction of points for the motion during the sweep."""
+
+    enabled: bool = param(True, "Move points to the set's stamp where ego motion is known")
+    max_motion_age_s: float = param(
+        0.5, "Ego motion older than this is not used", unit="s", low=0.01, high=10.0
+    )
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """The tracker of detections."""
+
+    min_score: float = param(0.2, "Detections below never start a track", low=0.0, high=1.0)
+    gate_m: float = param(
+        3.0,
+        "Largest distance of a detection from its track's prediction",
+        unit="m",
+        low=0.1,
+        high=20.0,
+    )
+    confirm_hits: int = param(3, "Detections that make a track be published", low=1, high=20)
+    max_coast_s: float = param(
+        0.5, "A track without detections lives this long", unit="s", low=0.0, high=10.0
+    )
+    acceleration_mps2: float = param(
+        3.0, "Standard deviation of object acceleration", unit="m/s^2", low=0.01, high=50.0
+    )
+    position_sigma_m: float = param(
+        0.3, "Standard deviation of detected centres", unit="m", low=0.01, high=5.0
+    )
+
+
+@dataclass(frozen=True)
+class ObstaclesConfig:
+    """The obstacle cloud for Nav2."""
+
+    min_height_m: float = param(
+        0.25, "Points lower than this above the base frame are ground", unit="m", low=-5.0, high=5.0
+    )
+    max_height_m: float = param(
+        2.2, "Points higher than this do not hinder", unit="m", low=-5.0, high=20.0
+    )
+
+
+@dataclass(frozen=True)
+class PoseConfig:
+    """The pose filter. Noise is per axis, one standard deviation."""
+
+    datum: tuple[float, ...] = param(
+        (0.0, 0.0, 0.0),
+        "Origin of the map frame: latitude, longitude (deg), ellipsoidal height (m);"
+        " all zero: the first good fix",
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration."""
+
+    frames: FramesConfig = field(default_factory=FramesConfig)
+    topics: TopicsConfig = field(default_factory=TopicsConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    deskew: DeskewConfig = field(default_factory=DeskewConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    obstacles: ObstaclesConfig = field(default_factory=ObstaclesConfig)
+    pose: PoseConfig = field(default_factory=PoseConfig)
+
+    def __post_init__(self) -> None:
+        if len(self.topics.lidars) != 1:
+            raise ConfigError(
+                f"topics.lidars: exactly one LIDAR is supported, got {len(self.topics.lidars)}"
+            )
+        infos = self.topics.camera_infos
+        if infos != ("",) and len(infos) != len(self.topics.cameras):
+            raise ConfigError(
+                f"topics.camera_infos: must have one entry per camera"
+                f" ({len(self.topics.cameras)}), got {len(infos)}"
+            )
+        self.extrinsics()
+
+    def extrinsics(self) -> dict[str, RigidTransform]:
+        """``base_from_sensor`` by frame name, from ``calibration.extrinsics``."""
+        return dict(_extrinsic(text) for text in self.calibration.extrinsics if text.strip())
+
+    def camera_info_topics(self) -> tuple[str, ...]:
+        """The CameraInfo topic of every camera slot."""
+        given = self.topics.camera_infos
+        if given == ("",):
+            given = ("",) * len(self.topics.cameras)
+        return tuple(
+            info or _info_beside(image)
+            for image, info in zip(self.topics.cameras, given, strict=True)
+        )
+
+
+def _info_beside(image_topic: str) -> str:
+    """image_transport's rule: camera_info in the image topic's namespace."""
+    base = image_topic.removesuffix("/compressed")
+    namespace, slash, _ = base.rpartition("/")
+    return f"{namespace}{slash}camera_info"
+
+
+def _extrinsic(text: str) -> tuple[str, RigidTransform]:
+    words = text.split()
+    rule = "must be 'frame x y z roll pitch yaw'"
+    if len(words) != 7:
+        raise ConfigError(f"calibration.extrinsics: {rule}, got '{text}'")
+    try:
+        numbers = [float(w) for w in words[1:]]
+    except ValueError as error:
+        raise ConfigError(f"calibration.extrinsics: {rule}, got '{text}'") from error
+    return words[0], RigidTransform.from_rpy(numbers[:3], numbers[3:])
+
+
+def from_values(values: Mapping[str, Any]) -> Config:
+    """A configuration from dotted names. Raises ConfigError, naming the parameter and the rule."""
+    return cast(Config, parameters.build(Config, values))
+
+
+def load(yaml_text: str = "", source: str = "", assignments: Iterable[str] = ()) -> Config:
+    """A configuration from the text of a parameter file and ``key=value`` overrides."""
+    values = parameters.parse_yaml(yaml_text, source or "configuration")
+    values.update(parameters.parse_assignment(a) for a in assignments)
+    return from_values(values)
