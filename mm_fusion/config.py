@@ -32,7 +32,7 @@ class FramesConfig:
 
 @dataclass(frozen=True)
 class TopicsConfig:
-    """Input topics. In a bag, a topic that is not there is found by its type if it is the only one."""
+    """Input topics. In a bag, an absent topic is found by its type where only one has it."""
 
     cameras: tuple[str, ...] = param(
         ("camera/image_raw",), "Image topics, one per camera slot of the network"

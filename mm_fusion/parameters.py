@@ -91,7 +91,7 @@ def describe(config_type: type, prefix: str = "") -> Iterator[Parameter]:
         yield Parameter(
             name=name,
             kind=_kind(annotation, name),
-            default=f.default,
+            default=typing.cast(Value, f.default),
             description=meta["description"],
             unit=meta["unit"],
             low=meta["low"],
