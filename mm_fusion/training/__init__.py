@@ -1,0 +1,1 @@
+"""Training of the fusion network and its export to ONNX: the only package that imports torch."""

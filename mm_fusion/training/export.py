@@ -1,0 +1,334 @@
+"""Export: ``mm_fusion export --checkpoint FILE --out models`` writes the network and its contract.
+
+``fusion.onnx`` is one graph from bytes to boxes; ``fusion.yaml`` is its contract: what goes in and
+out, in which frames and units, what was trained and what it scored. The graph is run beside the
+PyTorch network before either file is put in place, and must say the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+import yaml
+
+from mm_fusion.errors import StageError
+from mm_fusion.training.dataset import POINT_BUDGET, list_frames, load_frame
+from mm_fusion.training.network_torch import (
+    CLASSES,
+    IMAGE_HEIGHT_PX,
+    IMAGE_WIDTH_PX,
+    TOP_K,
+    DeployedNet,
+    FusionNet,
+)
+from mm_fusion.training.train import read_checkpoint
+from mm_fusion.training.validate import validate
+
+FORMAT_VERSION = 1
+OPSET = 18
+INPUTS = ("points", "images", "pixel_from_base", "has_points", "has_image")
+OUTPUTS = ("boxes", "scores", "labels")
+SCORE_THRESHOLD = 0.3
+PARITY_SCORE = 0.05
+PARITY_TOLERANCE = 2e-3
+HEADER = """\
+# The contract of {model}: what this network takes, gives and knows. Written by `mm_fusion export`;
+# a network that does not fit its contract is refused at start. Lengths are metres, angles radians,
+# speeds metres per second; P is the number of points, any from 1 to point_budget.
+"""
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def made_inputs(seed: int, points: int = 20_000) -> Arrays:
+    """A made scene for tracing and for parity: a noisy image and points all around."""
+    rng = np.random.default_rng(seed)
+    distance = np.minimum(rng.exponential(12.0, points), 60.0)
+    angle = rng.uniform(-np.pi, np.pi, points)
+    columns = [
+        distance * np.cos(angle),
+        distance * np.sin(angle),
+        rng.uniform(-0.2, 3.0, points),
+        rng.uniform(0.0, 1.0, points),
+        rng.uniform(0.0, 0.1, points),
+    ]
+    camera = np.array([[300.0, 0.0, 255.5], [0.0, 300.0, 127.5], [0.0, 0.0, 1.0]])
+    optical_from_base = np.array([[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 1.6], [1.0, 0, 0, -0.3]])
+    image = rng.integers(0, 255, (1, IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX, 3))
+    return {
+        "points": np.stack(columns, 1).astype(np.float32),
+        "images": image.astype(np.uint8),
+        "pixel_from_base": (camera @ optical_from_base).astype(np.float32)[None],
+        "has_points": np.ones(1, np.float32),
+        "has_image": np.ones(1, np.float32),
+    }
+
+
+def frame_inputs(path: Path) -> Arrays:
+    """A training frame as the network's inputs."""
+    frame = load_frame(path)
+    return {
+        "points": frame.points[:POINT_BUDGET],
+        "images": frame.image[None],
+        "pixel_from_base": frame.pixel_from_base[None].astype(np.float32),
+        "has_points": np.ones(1, np.float32),
+        "has_image": np.ones(1, np.float32),
+    }
+
+
+def write_onnx(net: FusionNet, path: Path) -> None:
+    """Trace the network into one self-contained ONNX file with a free number of points."""
+    example = tuple(torch.from_numpy(value) for value in made_inputs(0).values())
+    free = ({0: torch.export.Dim("P", min=1, max=1_000_000)}, None, None, None, None)
+    torch.onnx.export(
+        DeployedNet(net).eval(),
+        example,
+        str(path),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=list(INPUTS),
+        output_names=list(OUTPUTS),
+        dynamic_shapes=free,
+        external_data=False,
+        verbose=False,
+    )
+    strip_tracing(path)
+
+
+def strip_tracing(path: Path) -> None:
+    """Take the exporter's notes (stack traces, paths of this machine) out of the file."""
+    model = onnx.load(str(path))
+    model.graph.doc_string = ""
+    del model.graph.metadata_props[:]
+    for entry in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        entry.doc_string = ""
+        del entry.metadata_props[:]
+    for function in model.functions:
+        raise StageError(f"{path}: holds a local function {function.name}, not one plain graph")
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def torch_answer(net: FusionNet, inputs: Arrays) -> list[npt.NDArray[Any]]:
+    """boxes, scores, labels of the PyTorch network."""
+    with torch.no_grad():
+        return [v.numpy() for v in DeployedNet(net)(*(torch.from_numpy(inputs[n]) for n in INPUTS))]
+
+
+def onnx_answers(path: Path, scenes: list[Arrays]) -> list[list[npt.NDArray[Any]]]:
+    """boxes, scores, labels of the exported graph under ONNX Runtime, scene by scene."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    return [session.run(list(OUTPUTS), scene) for scene in scenes]
+
+
+def largest_difference(ours: list[npt.NDArray[Any]], theirs: list[npt.NDArray[Any]]) -> float:
+    """Largest difference of score or box between two answers, whatever the order of equals.
+
+    Boxes count where their score is at least PARITY_SCORE: below, the order is decided by noise.
+    """
+    worst = float(np.abs(ours[1] - theirs[1]).max())
+    taken = np.zeros(TOP_K, bool)
+    for box, score, label in zip(*ours, strict=True):
+        if score < PARITY_SCORE:
+            continue
+        distance = np.abs(theirs[0] - box).max(1) + 1e6 * ((theirs[2] != label) | taken)
+        best = int(distance.argmin())
+        taken[best] = True
+        worst = max(worst, float(distance[best]), abs(float(score - theirs[1][best])))
+    return worst
+
+
+def check_parity(net: FusionNet, path: Path, frames: list[Path]) -> float:
+    """Largest torch-to-onnx difference over made and real frames and both withheld senses.
+
+    Raises StageError above PARITY_TOLERANCE.
+    """
+    scenes = [made_inputs(1), made_inputs(2, points=1), *(frame_inputs(p) for p in frames)]
+    scenes.append({**scenes[-1], "has_points": np.zeros(1, np.float32)})
+    scenes.append({**scenes[-2], "has_image": np.zeros(1, np.float32)})
+    answers = onnx_answers(path, scenes)
+    worst = max(
+        largest_difference(torch_answer(net, scene), answer)
+        for scene, answer in zip(scenes, answers, strict=True)
+    )
+    if not worst <= PARITY_TOLERANCE:
+        raise StageError(f"{path}: the graph differs from the network by {worst:g}")
+    return worst
+
+
+def tensor(name: str, dtype: str, shape: list[Any], meaning: str, **more: Any) -> dict[str, Any]:
+    """One entry of the contract's inputs or outputs."""
+    return {"name": name, "dtype": dtype, "shape": shape, "meaning": meaning, **more}
+
+
+def input_entries() -> list[dict[str, Any]]:
+    """The contract's inputs."""
+    return [
+        tensor(
+            "points",
+            "float32",
+            ["P", 5],
+            "one sweep, ego motion taken out: x y z (m), intensity (0-1), seconds before the stamp;"
+            " rows with a non-finite or out-of-range coordinate are ignored",
+            frame="base_link",
+            absent_when="has_points is 0; then one row of zeros will do",
+        ),
+        tensor(
+            "images",
+            "uint8",
+            [1, IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX, 3],
+            "rectified (pinhole) images, whole and resized, one per camera slot",
+            colour_order="RGB",
+            absent_when="has_image is 0; then all zeros will do",
+        ),
+        tensor(
+            "pixel_from_base",
+            "float32",
+            [1, 3, 4],
+            "(u*w, v*w, w) = pixel_from_base @ (x, y, z, 1): base metres to pixels of the resized"
+            " image, pixel centres at integers",
+            frame="base_link",
+        ),
+        tensor("has_points", "float32", [1], "1 when points are there, 0 when absent"),
+        tensor("has_image", "float32", [1], "per camera slot: 1 when its image is there, else 0"),
+    ]
+
+
+def output_entries() -> list[dict[str, Any]]:
+    """The contract's outputs."""
+    return [
+        tensor(
+            "boxes",
+            "float32",
+            [TOP_K, 9],
+            "centre x y z, length width height (m), yaw about z (rad), velocity x y (m/s)",
+            frame="base_link",
+        ),
+        tensor("scores", "float32", [TOP_K], "0-1, falling"),
+        tensor("labels", "int64", [TOP_K], "index into classes"),
+    ]
+
+
+def contract(
+    net: FusionNet, model: Path, trained: Any, scores: dict[str, Any] | None, parity: float
+) -> dict[str, Any]:
+    """The contract of an exported network as plain values."""
+    grid = net.grid
+    return {
+        "format": "mm_fusion network contract",
+        "format_version": FORMAT_VERSION,
+        "model": model.name,
+        "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "opset": OPSET,
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "frame": "base_link",
+        "classes": list(CLASSES),
+        "camera_slots": 1,
+        "image_height_px": IMAGE_HEIGHT_PX,
+        "image_width_px": IMAGE_WIDTH_PX,
+        "colour_order": "RGB",
+        "point_budget": POINT_BUDGET,
+        "max_detections": TOP_K,
+        "score_threshold": SCORE_THRESHOLD,
+        "may_be_absent": ["points", "images"],
+        "range_m": {
+            "x": [grid.x_min_m, grid.x_max_m],
+            "y": [grid.y_min_m, grid.y_max_m],
+            "z": [grid.z_min_m, grid.z_max_m],
+        },
+        "pillar_m": grid.pillar_m,
+        "cell_m": grid.cell_m,
+        "inputs": input_entries(),
+        "outputs": output_entries(),
+        "torch_onnx_difference": float(f"{parity:.3g}"),
+        "trained": trained,
+        "scored": scores if scores is not None else "not scored",
+    }
+
+
+def network_of(checkpoint: Path | None) -> tuple[FusionNet, Any]:
+    """The averaged network of a checkpoint and how it was trained; without one, untrained."""
+    if checkpoint is None:
+        torch.manual_seed(0)
+        return FusionNet().eval(), "untrained, for wiring only"
+    saved = read_checkpoint(checkpoint)
+    net = FusionNet()
+    net.load_state_dict(saved["average"])
+    settings = saved["settings"]
+    trained = {
+        "data": "simulated town, own simulator",
+        "frames": saved["frames"],
+        "steps": saved["step"],
+        "planned_steps": settings["steps"],
+        "batch": settings["batch"],
+        "seed": settings["seed"],
+        "learning_rate": settings["learning_rate"],
+        "bfloat16": settings["bfloat16"],
+        "duration_s": round(saved["duration_s"]),
+        "torch": torch.__version__,
+    }
+    return net.eval(), trained
+
+
+def export(checkpoint: Path | None, out: Path, frames_val: Path | None = None) -> dict[str, Any]:
+    """Write ``out/fusion.onnx`` and ``out/fusion.yaml``; returns the contract.
+
+    Both files are replaced only after the graph has proved to say what the network says.
+    """
+    net, trained = network_of(checkpoint)
+    paths = list_frames(frames_val) if frames_val is not None else []
+    scores = None
+    if paths:
+        scores = {"frames": len(paths), "metric": "nuScenes AP, mean of 0.5 1 2 4 m"}
+        scores.update(validate(net, paths))
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        model = Path(folder) / "fusion.onnx"
+        write_onnx(net, model)
+        parity = check_parity(net, model, paths[:3])
+        values = contract(net, model, trained, scores, parity)
+        text = Path(folder) / "fusion.yaml"
+        body = yaml.safe_dump(values, sort_keys=False, width=96)
+        text.write_text(HEADER.format(model=model.name) + body)
+        os.replace(model, out / model.name)
+        os.replace(text, out / text.name)
+    return values
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``mm_fusion export``."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--checkpoint", type=Path, help="checkpoint.pt of a training run")
+    source.add_argument(
+        "--untrained", action="store_true", help="random weights, to test the wiring"
+    )
+    parser.add_argument("--out", type=Path, default=Path("models"), help="folder to write into")
+    parser.add_argument("--frames-val", type=Path, help="frames to score the network on")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """``mm_fusion export``: the contract as plain values."""
+    return export(None if args.untrained else args.checkpoint, args.out, args.frames_val)
+
+
+def main() -> None:
+    """``python -m mm_fusion.training.export``: the same command without the rest of the CLI."""
+    parser = argparse.ArgumentParser(description="Export the fusion network and its contract.")
+    add_arguments(parser)
+    print(yaml.safe_dump(run(parser.parse_args()), sort_keys=False))
+
+
+if __name__ == "__main__":
+    main()

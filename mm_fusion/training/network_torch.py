@@ -1,0 +1,486 @@
+"""The whole fusion network: bytes and points in, boxes out, in one file.
+
+The road through it, for one sample (a leading batch axis is there in training only):
+
+    images u8 ── ImageEncoder ──► feature map, stride 4 ──┬─ sampled at every point ─┐ (painting)
+                                                          │                          ▼
+    points ── voxel occupancy, per-pillar means ─────────────────────────────► pillars, 0.4 m
+                                                          │                          │ stride 2
+                                                          └─ sampled at BEV cells ──►├ (lifting)
+                                                             at four heights         ▼
+                                      boxes ◄── decode ◄── head ◄── BEV backbone with attention
+
+Everything is in the frame ``base_link`` (x forward, y left, z up, metres). A bird's-eye map is
+indexed [ix, iy]: ix grows with x, iy with y. A sensor that is absent (its flag is 0) contributes
+exactly nothing, whatever its buffer holds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CLASSES = ("car", "pedestrian", "cyclist")
+IMAGE_HEIGHT_PX = 256
+IMAGE_WIDTH_PX = 512
+TOP_K = 100
+MIN_DEPTH_M = 0.3
+MAX_ABS_LOG_SIZE = 4.0
+REGRESSION_CHANNELS = 10  # offset 2, z 1, log size 3, sin cos yaw 2, velocity 2
+SEGMENTATION_CLASSES = 1 + len(CLASSES)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The volume in front of, beside and behind the vehicle that is looked at (metres, base)."""
+
+    x_min_m: float = -25.6
+    x_max_m: float = 51.2
+    y_min_m: float = -25.6
+    y_max_m: float = 25.6
+    z_min_m: float = -1.0
+    z_max_m: float = 4.0
+    pillar_m: float = 0.4
+    height_bins: int = 16
+    stride: int = 2  # of the output map, in pillars
+
+    @property
+    def nx(self) -> int:
+        """Pillars along x."""
+        return round((self.x_max_m - self.x_min_m) / self.pillar_m)
+
+    @property
+    def ny(self) -> int:
+        """Pillars along y."""
+        return round((self.y_max_m - self.y_min_m) / self.pillar_m)
+
+    @property
+    def cell_m(self) -> float:
+        """Side of a cell of the output map."""
+        return self.pillar_m * self.stride
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells of the output map: [x, y]."""
+        return self.nx // self.stride, self.ny // self.stride
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channel counts: the only thing to touch for a smaller or larger network."""
+
+    stem: int = 16
+    image4: int = 32
+    image8: int = 64
+    image16: int = 96
+    image_map: int = 24
+    paint: int = 8
+    lift: int = 32
+    bev2: int = 48
+    bev4: int = 80
+    bev8: int = 128
+    heads: int = 4
+
+
+def conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, batch norm, ReLU; even kernels with stride 2 keep pixel centres aligned."""
+    padding = (kernel - 1) // 2
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=False),
+        nn.BatchNorm2d(c_out),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al., Deep residual learning, 2015)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = conv(channels, channels)
+        self.second = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)))
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Twice the size by repeating pixels."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class ImageEncoder(nn.Module):
+    """uint8 RGB [N,H,W,3] to a feature map [N,image_map,H/4,W/4] and a paint map [N,paint,...].
+
+    The first four paint channels are class logits (background, then CLASSES); the segmentation
+    loss trains them, so that a painted point carries a class opinion from the first day.
+    """
+
+    def __init__(self, w: Widths) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(conv(3, w.stem, 4, 2), conv(w.stem, w.image4, 4, 2))
+        self.stage4 = Residual(w.image4)
+        self.stage8 = nn.Sequential(
+            conv(w.image4, w.image8, 2, 2), Residual(w.image8), Residual(w.image8)
+        )
+        self.stage16 = nn.Sequential(
+            conv(w.image8, w.image16, 2, 2), Residual(w.image16), Residual(w.image16)
+        )
+        self.from16 = nn.Conv2d(w.image16, w.image8, 1)
+        self.merge8 = conv(w.image8, w.image8)
+        self.from8 = nn.Conv2d(w.image8, w.image_map, 1)
+        self.lateral4 = nn.Conv2d(w.image4, w.image_map, 1)
+        self.norm = nn.BatchNorm2d(w.image_map)
+        self.paint = nn.Conv2d(w.image_map, w.paint, 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        x = images.permute(0, 3, 1, 2).to(torch.float32) * (1.0 / 64.0) - 2.0
+        x4 = self.stage4(self.stem(x))
+        x8 = self.stage8(x4)
+        x16 = self.stage16(x8)
+        x8 = self.merge8(x8 + upsample(self.from16(x16)))
+        features = F.relu(self.norm(upsample(self.from8(x8)) + self.lateral4(x4)))
+        return features, self.paint(features)
+
+
+def project(points_xyz: Tensor, pixel_from_base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels [B,P] u, v of points [B,P,3] under [B,3,4], and whether the image shows them [B,P].
+
+    Pinhole: (u*w, v*w, w) = pixel_from_base @ (x, y, z, 1). Where a point is not visible, u and v
+    are 0.
+    """
+    uvw = points_xyz @ pixel_from_base[:, :, :3].transpose(1, 2)
+    uvw = uvw + pixel_from_base[:, None, :, 3]
+    depth = uvw[..., 2]
+    ahead = depth > MIN_DEPTH_M
+    safe = torch.where(ahead, depth, torch.ones_like(depth))
+    u, v = uvw[..., 0] / safe, uvw[..., 1] / safe
+    visible = ahead & (u >= -0.5) & (u < IMAGE_WIDTH_PX - 0.5)
+    visible = visible & (v >= -0.5) & (v < IMAGE_HEIGHT_PX - 0.5)
+    zero = torch.zeros_like(u)
+    return torch.where(visible, u, zero), torch.where(visible, v, zero), visible
+
+
+def sample(feature_map: Tensor, u_px: Tensor, v_px: Tensor) -> Tensor:
+    """Bilinear samples [B,P,C] of a map [B,C,h,w] at image pixels u, v [B,P]; edges repeat.
+
+    Pixel centres are integers at full resolution, so cell j of a map at stride s is centred at
+    s*j + (s-1)/2. Four row gathers, because they cost ONNX Runtime a fifth of GridSample.
+    """
+    batch, channels, height, width = feature_map.shape
+    rows = feature_map.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
+    x = ((u_px + 0.5) * (width / IMAGE_WIDTH_PX) - 0.5).clamp(0.0, width - 1.0)
+    y = ((v_px + 0.5) * (height / IMAGE_HEIGHT_PX) - 0.5).clamp(0.0, height - 1.0)
+    x0 = x.floor().clamp(max=width - 2.0)
+    y0 = y.floor().clamp(max=height - 2.0)
+    fx, fy = (x - x0).unsqueeze(-1), (y - y0).unsqueeze(-1)
+    base = torch.arange(batch, device=rows.device).unsqueeze(1) * (height * width)
+    index = base + y0.to(torch.int64) * width + x0.to(torch.int64)
+    shape = (batch, u_px.shape[1], channels)
+
+    def at(shift: int) -> Tensor:
+        return rows.index_select(0, (index + shift).reshape(-1)).reshape(shape)
+
+    top = at(0) * (1.0 - fx) + at(1) * fx
+    bottom = at(width) * (1.0 - fx) + at(width + 1) * fx
+    return top * (1.0 - fy) + bottom * fy
+
+
+class PillarEncoder(nn.Module):
+    """Points to a bird's-eye map [B,channels,nx,ny] of occupancy by height and pillar means.
+
+    Channels: ``height_bins`` of 0/1 occupancy; log count; mean intensity; the share of the
+    pillar's points that a camera sees; the mean of those points' painted features.
+    Rows with a non-finite or out-of-range coordinate take no part (padding is made of NaN).
+    """
+
+    def __init__(self, grid: Grid, w: Widths) -> None:
+        super().__init__()
+        self.grid = grid
+        self.channels = grid.height_bins + 3 + w.paint
+
+    def valid(self, points: Tensor, has_points: Tensor) -> Tensor:
+        """[B,P] bool: inside the grid and wanted. Comparisons with NaN are false."""
+        g = self.grid
+        x, y, z = points[..., 0], points[..., 1], points[..., 2]
+        inside = (x >= g.x_min_m) & (x < g.x_max_m) & (y >= g.y_min_m) & (y < g.y_max_m)
+        return inside & (z >= g.z_min_m) & (z < g.z_max_m) & (has_points > 0.5)
+
+    def forward(self, points: Tensor, valid: Tensor, paint: Tensor, seen: Tensor) -> Tensor:
+        """``points`` [B,P,5] without NaN, ``paint`` [B,P,paint], ``seen`` [B,P] 0/1 float."""
+        g = self.grid
+        batch, cells = points.shape[0], g.nx * g.ny
+        ix = ((points[..., 0] - g.x_min_m) / g.pillar_m).to(torch.int64).clamp(0, g.nx - 1)
+        iy = ((points[..., 1] - g.y_min_m) / g.pillar_m).to(torch.int64).clamp(0, g.ny - 1)
+        bin_m = (g.z_max_m - g.z_min_m) / g.height_bins
+        iz = ((points[..., 2] - g.z_min_m) / bin_m).to(torch.int64).clamp(0, g.height_bins - 1)
+        cell = ix * g.ny + iy
+        number = torch.arange(batch, device=points.device).unsqueeze(1)
+
+        # one spare slot at the end swallows the invalid rows
+        spare = batch * g.height_bins * cells
+        voxel = torch.where(valid, (number * g.height_bins + iz) * cells + cell, spare)
+        ones = torch.ones_like(voxel, dtype=torch.float32).reshape(-1)
+        occupancy = torch.zeros(spare + 1, device=points.device)
+        occupancy = occupancy.scatter(0, voxel.reshape(-1), ones)[:spare]
+        occupancy = occupancy.reshape(batch, g.height_bins, g.nx, g.ny)
+
+        positive = torch.where(points[..., 3] > 0.0, points[..., 3], torch.zeros_like(seen))
+        values = torch.cat(
+            [
+                torch.ones_like(seen).unsqueeze(-1),
+                positive.clamp(max=1.0).unsqueeze(-1),
+                seen.unsqueeze(-1),
+                paint * seen.unsqueeze(-1),
+            ],
+            dim=-1,
+        )
+        width = values.shape[-1]
+        spare = batch * cells
+        row = torch.where(valid, number * cells + cell, spare).reshape(-1, 1).expand(-1, width)
+        sums = torch.zeros(spare + 1, width, device=points.device)
+        sums = sums.scatter_add(0, row, values.reshape(-1, width))[:spare]
+        sums = sums.reshape(batch, g.nx, g.ny, width).permute(0, 3, 1, 2)
+        count, share = sums[:, 0:1], sums[:, 2:3]
+        means = sums[:, 1:3] / count.clamp(min=1.0)
+        painted = sums[:, 3:] / share.clamp(min=1.0)
+        return torch.cat([occupancy, torch.log1p(count) * 0.25, means, painted], dim=1)
+
+
+class Lift(nn.Module):
+    """Image features into the bird's-eye map: every cell looks at what the camera shows at it.
+
+    Each cell's vertical axis is sampled at HEIGHTS_M (idea: Harley et al., Simple-BEV, 2022). A
+    cell at the foot of an object sees its contact with the ground at the lowest height, which is
+    what carries depth.
+    """
+
+    HEIGHTS_M = (0.0, 0.6, 1.2, 1.8)
+
+    def __init__(self, grid: Grid, w: Widths) -> None:
+        super().__init__()
+        self.shape = grid.shape
+        nx, ny = grid.shape
+        xs = grid.x_min_m + (torch.arange(nx) + 0.5) * grid.cell_m
+        ys = grid.y_min_m + (torch.arange(ny) + 0.5) * grid.cell_m
+        gx, gy = torch.meshgrid(xs, ys, indexing="ij")
+        per_height = [torch.stack([gx, gy, torch.full_like(gx, z)], -1) for z in self.HEIGHTS_M]
+        # the heights of a cell lie side by side, so that a reshape makes them channels
+        self.register_buffer("at", torch.stack(per_height, 2).reshape(-1, 3), persistent=False)
+        self.channels = len(self.HEIGHTS_M) * (w.image_map + 1)
+        self.mix = conv(self.channels, w.lift, 1)
+
+    def forward(self, features: Tensor, pixel_from_base: Tensor, has_image: Tensor) -> Tensor:
+        """``features`` [B,C,channels,h,w], ``pixel_from_base`` [B,C,3,4], ``has_image`` [B,C]."""
+        batch = has_image.shape[0]
+        at = self.at.unsqueeze(0).expand(batch, -1, -1)
+        total, seen = gather_cameras(features, at, pixel_from_base, has_image)
+        both = torch.cat([total / seen.clamp(min=1.0).unsqueeze(-1), seen.unsqueeze(-1)], -1)
+        nx, ny = self.shape
+        flat = both.reshape(batch, nx, ny, self.channels).permute(0, 3, 1, 2)
+        any_image = (has_image.sum(1) > 0.5).to(flat.dtype).reshape(batch, 1, 1, 1)
+        return self.mix(flat) * any_image
+
+
+def gather_cameras(
+    maps: Tensor, xyz: Tensor, pixel_from_base: Tensor, has_image: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sum over cameras [B,P,channels] of map samples at points, and how many cameras see each."""
+    totals, weights = [], []
+    for camera in range(has_image.shape[1]):
+        u, v, visible = project(xyz, pixel_from_base[:, camera])
+        weight = (visible & (has_image[:, camera : camera + 1] > 0.5)).to(torch.float32)
+        totals.append(sample(maps[:, camera], u, v) * weight.unsqueeze(-1))
+        weights.append(weight)
+    if len(weights) == 1:
+        return totals[0], weights[0]
+    return torch.stack(totals).sum(0), torch.stack(weights).sum(0)
+
+
+class Attention(nn.Module):
+    """One transformer encoder layer over the coarse bird's-eye cells and two presence tokens.
+
+    Pre-norm, multi-head (Vaswani et al., 2017; Xiong et al., 2020). Both senses are in every cell
+    token by now; the presence tokens tell each cell which sense is there at all, so that "no
+    points here" and "no LIDAR" are different things.
+    """
+
+    def __init__(self, channels: int, heads: int, cells: tuple[int, int]) -> None:
+        super().__init__()
+        self.heads = heads
+        self.position = nn.Parameter(torch.randn(cells[0] * cells[1], channels) * 0.02)
+        self.presence = nn.Parameter(torch.randn(2, 2, channels) * 0.02)
+        self.norm1 = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, 2 * channels), nn.ReLU(), nn.Linear(2 * channels, channels)
+        )
+
+    def forward(self, x: Tensor, has: Tensor) -> Tensor:
+        """``x`` [B,channels,nx,ny]; ``has`` [B,2]: points there, any image there (0 or 1)."""
+        batch, channels, nx, ny = x.shape
+        cells = x.flatten(2).transpose(1, 2) + self.position
+        flags = has.reshape(batch, 2, 1)
+        presence = flags * self.presence[:, 1] + (1.0 - flags) * self.presence[:, 0]
+        tokens = torch.cat([cells, presence], dim=1)
+        tokens = tokens + self.out(self.attend(self.norm1(tokens)))
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        return tokens[:, : nx * ny].transpose(1, 2).reshape(batch, channels, nx, ny)
+
+    def attend(self, tokens: Tensor) -> Tensor:
+        """Scaled dot-product attention over tokens [B,T,channels]."""
+        batch, count, channels = tokens.shape
+        size = channels // self.heads
+        qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, size).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv[0], qkv[1], qkv[2]
+        weights = torch.softmax((q @ k.transpose(-1, -2)) * (1.0 / math.sqrt(size)), dim=-1)
+        return (weights @ v).transpose(1, 2).reshape(batch, count, channels)
+
+
+class BevBackbone(nn.Module):
+    """Strides 2, 4 and 8 of the pillar grid, attention at the coarsest, and back up to 2."""
+
+    def __init__(self, grid: Grid, w: Widths, pillar_channels: int) -> None:
+        super().__init__()
+        self.down2 = conv(pillar_channels, w.bev2, 4, 2)
+        self.join = conv(w.bev2 + w.lift, w.bev2, 1)
+        self.stage2 = Residual(w.bev2)
+        self.stage4 = nn.Sequential(conv(w.bev2, w.bev4, 2, 2), Residual(w.bev4), Residual(w.bev4))
+        self.stage8 = nn.Sequential(conv(w.bev4, w.bev8, 2, 2), Residual(w.bev8))
+        self.attention = Attention(w.bev8, w.heads, (grid.nx // 8, grid.ny // 8))
+        self.up4 = conv(w.bev8, w.bev4, 1)
+        self.merge4 = conv(w.bev4, w.bev4)
+        self.up2 = conv(w.bev4, w.bev2, 1)
+
+    def forward(self, pillars: Tensor, lifted: Tensor, has: Tensor) -> Tensor:
+        x2 = self.stage2(self.join(torch.cat([self.down2(pillars), lifted], dim=1)))
+        x4 = self.stage4(x2)
+        x8 = self.attention(self.stage8(x4), has)
+        x4 = self.merge4(x4 + upsample(self.up4(x8)))
+        return x2 + upsample(self.up2(x4))
+
+
+class Head(nn.Module):
+    """Class heat map logits [B,3,nx,ny] and box regressions [B,10,nx,ny] (Yin et al., 2021)."""
+
+    def __init__(self, w: Widths) -> None:
+        super().__init__()
+        self.shared = conv(w.bev2, w.bev2)
+        self.heat = nn.Sequential(conv(w.bev2, w.bev2), nn.Conv2d(w.bev2, len(CLASSES), 1))
+        self.boxes = nn.Sequential(conv(w.bev2, w.bev2), nn.Conv2d(w.bev2, REGRESSION_CHANNELS, 1))
+        nn.init.constant_(self.heat[-1].bias, -3.5)  # few cells hold an object
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.shared(x)
+        return self.heat(x).float(), self.boxes(x).float()
+
+
+@dataclass
+class Maps:
+    """What the head says about every cell, before decoding."""
+
+    heat: Tensor  # [B,3,nx,ny] logits
+    boxes: Tensor  # [B,10,nx,ny]
+    segmentation: Tensor  # [B*C,4,H/8,W/8] logits; training only
+
+
+class FusionNet(nn.Module):
+    """The network over a batch; ``forward`` gives maps, ``decode`` turns maps into boxes."""
+
+    def __init__(self, grid: Grid | None = None, widths: Widths | None = None) -> None:
+        super().__init__()
+        self.grid = grid or Grid()
+        w = widths or Widths()
+        self.image = ImageEncoder(w)
+        self.pillars = PillarEncoder(self.grid, w)
+        self.lift = Lift(self.grid, w)
+        self.bev = BevBackbone(self.grid, w, self.pillars.channels)
+        self.head = Head(w)
+
+    def forward(
+        self,
+        points: Tensor,
+        images: Tensor,
+        pixel_from_base: Tensor,
+        has_points: Tensor,
+        has_image: Tensor,
+    ) -> Maps:
+        """Shapes: points [B,P,5], images u8 [B,C,H,W,3], [B,C,3,4], [B,1], [B,C]."""
+        batch, cameras = has_image.shape
+        features, paint = self.image(images.flatten(0, 1))
+        features, paint_maps = features.float(), paint.float()
+        segmentation = F.avg_pool2d(paint_maps[:, :SEGMENTATION_CLASSES], 2)
+        valid = self.pillars.valid(points, has_points)
+        points = torch.where(valid.unsqueeze(-1), points, torch.zeros_like(points))
+        paint_maps = paint_maps.reshape(batch, cameras, *paint_maps.shape[1:])
+        painted, seen = gather_cameras(paint_maps, points[..., :3], pixel_from_base, has_image)
+        if cameras > 1:
+            painted = painted / seen.clamp(min=1.0).unsqueeze(-1)
+            seen = seen.clamp(max=1.0)
+        pillars = self.pillars(points, valid, painted, seen)
+        features = features.reshape(batch, cameras, *features.shape[1:])
+        lifted = self.lift(features, pixel_from_base, has_image)
+        any_image = (has_image.sum(1, keepdim=True) > 0.5).to(torch.float32)
+        has = torch.cat([(has_points > 0.5).to(torch.float32), any_image], dim=1)
+        heat, boxes = self.head(self.bev(pillars, lifted, has))
+        return Maps(heat, boxes, segmentation)
+
+    def decode(self, maps: Maps) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes [B,K,9], scores [B,K], labels i64 [B,K], best first, without NMS.
+
+        A cell answers where its score is the largest of its 3x3 neighbourhood in its class.
+        """
+        grid, (nx, ny) = self.grid, self.grid.shape
+        batch, cells = maps.heat.shape[0], nx * ny
+        heat = torch.sigmoid(maps.heat)
+        peaks = F.max_pool2d(heat, 3, stride=1, padding=1)
+        kept = torch.where(heat >= peaks, heat, torch.zeros_like(heat))
+        scores, index = torch.topk(kept.flatten(1), TOP_K, dim=1, sorted=True)
+        labels = index // cells
+        cell = index - labels * cells
+        rows = maps.boxes.flatten(2).transpose(1, 2).reshape(batch * cells, REGRESSION_CHANNELS)
+        base = torch.arange(batch, device=cell.device).unsqueeze(1) * cells
+        r = rows.index_select(0, (cell + base).reshape(-1)).reshape(batch, TOP_K, -1)
+        ix, iy = (cell // ny).to(r.dtype), (cell % ny).to(r.dtype)
+        x = grid.x_min_m + (ix + r[..., 0]) * grid.cell_m
+        y = grid.y_min_m + (iy + r[..., 1]) * grid.cell_m
+        size = torch.exp(r[..., 3:6].clamp(-MAX_ABS_LOG_SIZE, MAX_ABS_LOG_SIZE))
+        yaw = torch.atan2(r[..., 6], r[..., 7])
+        boxes = torch.cat(
+            [torch.stack([x, y, r[..., 2]], -1), size, yaw.unsqueeze(-1), r[..., 8:10]], dim=-1
+        )
+        return boxes, scores, labels
+
+
+class DeployedNet(nn.Module):
+    """The contract's signature: one sample without a batch axis, boxes out. This is exported."""
+
+    def __init__(self, net: FusionNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(
+        self,
+        points: Tensor,
+        images: Tensor,
+        pixel_from_base: Tensor,
+        has_points: Tensor,
+        has_image: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        maps = self.net(
+            points.unsqueeze(0),
+            images.unsqueeze(0),
+            pixel_from_base.unsqueeze(0),
+            has_points.unsqueeze(0),
+            has_image.unsqueeze(0),
+        )
+        boxes, scores, labels = self.net.decode(maps)
+        return boxes.squeeze(0), scores.squeeze(0), labels.squeeze(0)

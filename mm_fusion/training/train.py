@@ -1,0 +1,347 @@
+"""Training: ``mm_fusion train --frames DIR --out DIR``.
+
+Several processes each take their share of every batch and average their gradients (gloo); on a
+CPU that beats several threads in one process. Everything random follows from (seed, step, rank),
+so a run that is stopped and taken up with ``--resume`` ends in the same weights as one that was
+not. ``out`` receives ``checkpoint.pt`` (the last one, replaced whole) and ``log.jsonl``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from mm_fusion.errors import ConfigError, StageError
+from mm_fusion.training.dataset import (
+    NO_AUGMENTATION,
+    Augmentation,
+    Batch,
+    indices,
+    list_frames,
+    make_batch,
+)
+from mm_fusion.training.losses import Losses, losses
+from mm_fusion.training.network_torch import FusionNet
+
+CHECKPOINT = "checkpoint.pt"
+LOG = "log.jsonl"
+LOG_EVERY_STEPS = 20
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that decides the outcome of a run."""
+
+    steps: int = 4000
+    batch: int = 8  # over all processes
+    workers: int = 2
+    threads: int = 1
+    seed: int = 0
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    decay_steps: int = 1500  # the rate falls to nothing over the last so many steps
+    weight_decay: float = 0.01
+    clip_norm: float = 20.0
+    ema: float = 0.995
+    bfloat16: bool = True
+    augment: bool = True
+    checkpoint_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "workers", "threads", "decay_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.batch % self.workers:
+            raise ConfigError(f"batch {self.batch} must be a multiple of workers {self.workers}")
+
+
+@dataclass
+class TrainResult:
+    """What a run came to."""
+
+    checkpoint: Path
+    steps: int
+    frames: int
+    loss: float
+    duration_s: float
+
+
+@dataclass
+class State:
+    """All that a checkpoint holds besides the settings."""
+
+    net: FusionNet
+    average: dict[str, torch.Tensor]
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    duration_s: float = 0.0
+
+
+def learning_rate(settings: TrainSettings, step: int) -> float:
+    """Warm-up, a plateau, and a linear fall to zero at the last step."""
+    rise = (step + 1) / max(1, settings.warmup_steps)
+    fall = (settings.steps - step) / settings.decay_steps
+    return settings.learning_rate * min(1.0, rise, fall)
+
+
+def new_state(settings: TrainSettings) -> State:
+    """Fresh weights from the seed."""
+    torch.manual_seed(settings.seed)
+    net = FusionNet()
+    decayed = [p for p in net.parameters() if p.ndim > 1]
+    others = [p for p in net.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others}],
+        lr=settings.learning_rate,
+        weight_decay=0.0,
+    )
+    average = {name: value.clone() for name, value in net.state_dict().items()}
+    return State(net, average, optimizer)
+
+
+def save_checkpoint(path: Path, state: State, settings: TrainSettings, frames: int) -> None:
+    """Write the state beside ``path`` and move it there, so that a reader never sees half."""
+    half = path.with_suffix(".tmp")
+    torch.save(
+        {
+            "settings": asdict(settings),
+            "frames": frames,
+            "step": state.step,
+            "duration_s": state.duration_s,
+            "net": state.net.state_dict(),
+            "average": state.average,
+            "optimizer": state.optimizer.state_dict(),
+        },
+        half,
+    )
+    os.replace(half, path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's contents. Raises StageError when there is none."""
+    if not path.is_file():
+        raise StageError(f"{path}: no checkpoint there")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def restore(state: State, path: Path) -> None:
+    """Take up the run that wrote ``path``."""
+    saved = read_checkpoint(path)
+    state.net.load_state_dict(saved["net"])
+    state.average = saved["average"]
+    state.optimizer.load_state_dict(saved["optimizer"])
+    state.step, state.duration_s = saved["step"], saved["duration_s"]
+
+
+def average_over_processes(net: nn.Module, workers: int) -> None:
+    """Make gradients and batch-norm statistics the mean over all processes."""
+    if workers == 1:
+        return
+    parts = [p.grad if p.grad is not None else torch.zeros_like(p) for p in net.parameters()]
+    parts += [b for name, b in net.named_buffers() if "running_" in name]
+    flat = torch.cat([part.reshape(-1) for part in parts])
+    dist.all_reduce(flat)
+    flat /= workers
+    at = 0
+    for part in parts:
+        part.copy_(flat[at : at + part.numel()].reshape(part.shape))
+        at += part.numel()
+
+
+def update_average(state: State, decay: float) -> None:
+    """Move the averaged weights towards the present ones; batch-norm statistics are copied."""
+    keep = min(decay, (1.0 + state.step) / (10.0 + state.step))
+    for name, value in state.net.state_dict().items():
+        if value.dtype.is_floating_point and "running_" not in name:
+            state.average[name].lerp_(value, 1.0 - keep)
+        else:
+            state.average[name].copy_(value)
+
+
+def one_step(state: State, batch: Batch, settings: TrainSettings) -> Losses:
+    """Forward, backward, average, update."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(settings, state.step)
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        maps = state.net(
+            batch.points, batch.images, batch.pixel_from_base, batch.has_points, batch.has_image
+        )
+    value = losses(maps, batch.targets, batch.segmentation)
+    state.optimizer.zero_grad(set_to_none=True)
+    value.total.backward()
+    with torch.no_grad():
+        average_over_processes(state.net, settings.workers)
+    norm = nn.utils.clip_grad_norm_(state.net.parameters(), settings.clip_norm)
+    if not torch.isfinite(norm):
+        raise StageError(f"step {state.step}: the gradient is not finite; training stopped")
+    state.optimizer.step()
+    state.step += 1
+    with torch.no_grad():
+        update_average(state, settings.ema)
+    return value
+
+
+def batches(paths: list[Path], settings: TrainSettings, state: State, rank: int) -> Iterator[Batch]:
+    """This process's share of every remaining step, loaded one ahead in a thread."""
+    share = settings.batch // settings.workers
+    augmentation = Augmentation() if settings.augment else NO_AUGMENTATION
+    ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=2)
+    grid, first = state.net.grid, state.step
+
+    def work() -> None:
+        try:
+            for step in range(first, settings.steps):
+                numbers = indices(settings.seed, step, len(paths), settings.batch)
+                mine = [paths[n] for n in numbers[rank * share : (rank + 1) * share]]
+                rng = np.random.default_rng([settings.seed, 2, step, rank])
+                ready.put(make_batch(mine, augmentation, grid, rng))
+        except BaseException as error:  # noqa: BLE001  (raised again in the training thread)
+            ready.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    for _ in range(first, settings.steps):
+        item = ready.get()
+        if isinstance(item, BaseException):
+            raise item
+        yield item
+
+
+def log_line(out: Path, state: State, settings: TrainSettings, value: Losses) -> None:
+    """One JSON line to the log and one line to the terminal."""
+    line = {
+        "step": state.step,
+        "frames": state.step * settings.batch,
+        "loss": round(value.total.item(), 4),
+        "heat": round(value.heat.item(), 4),
+        "boxes": round(value.boxes.item(), 4),
+        "segmentation": round(value.segmentation.item(), 4),
+        "learning_rate": round(learning_rate(settings, state.step - 1), 7),
+        "duration_s": round(state.duration_s, 1),
+    }
+    with (out / LOG).open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(
+        f"step {line['step']:6d}/{settings.steps}  loss {line['loss']:.3f}  heat {line['heat']:.3f}"
+        f"  boxes {line['boxes']:.3f}  seg {line['segmentation']:.3f}  {line['duration_s']:.0f} s",
+        flush=True,
+    )
+
+
+def worker(
+    rank: int, settings: TrainSettings, paths: list[Path], out: Path, resume: bool, meeting: str
+) -> None:
+    """One training process; rank 0 also writes the log and the checkpoints."""
+    torch.set_num_threads(settings.threads)
+    if settings.workers > 1:
+        dist.init_process_group(
+            "gloo", init_method=f"file://{meeting}", rank=rank, world_size=settings.workers
+        )
+    state = new_state(settings)
+    if resume:
+        restore(state, out / CHECKPOINT)
+    state.net.train()
+    began = time.monotonic() - state.duration_s
+    saved_s = state.duration_s
+    for batch in batches(paths, settings, state, rank):
+        value = one_step(state, batch, settings)
+        state.duration_s = time.monotonic() - began
+        if rank != 0:
+            continue
+        if state.step % LOG_EVERY_STEPS == 0 or state.step == settings.steps:
+            log_line(out, state, settings, value)
+        if state.duration_s - saved_s > settings.checkpoint_s or state.step == settings.steps:
+            save_checkpoint(out / CHECKPOINT, state, settings, len(paths))
+            saved_s = state.duration_s
+    if settings.workers > 1:
+        dist.destroy_process_group()
+
+
+def train(
+    frames: Path, out: Path, settings: TrainSettings | None = None, resume: bool = False
+) -> TrainResult:
+    """Train on the frames of a folder; returns where the checkpoint is and how it went.
+
+    Raises StageError when there are no frames, or nothing to resume.
+    """
+    settings = settings or TrainSettings()
+    paths = list_frames(frames)
+    out.mkdir(parents=True, exist_ok=True)
+    if resume:
+        read_checkpoint(out / CHECKPOINT)
+    else:
+        (out / LOG).write_text("")
+    if settings.workers == 1:
+        worker(0, settings, paths, out, resume, "")
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            torch.multiprocessing.spawn(
+                worker,
+                args=(settings, paths, out, resume, str(Path(folder) / "meeting")),
+                nprocs=settings.workers,
+            )
+    saved = read_checkpoint(out / CHECKPOINT)
+    lines = (out / LOG).read_text().splitlines()
+    last = json.loads(lines[-1])["loss"] if lines else float("nan")
+    return TrainResult(out / CHECKPOINT, saved["step"], len(paths), last, saved["duration_s"])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``mm_fusion train``; defaults are those of TrainSettings."""
+    default = TrainSettings()
+    parser.add_argument("--frames", type=Path, required=True, help="folder of training frames")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and log")
+    parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
+    parser.add_argument("--steps", type=int, default=default.steps, help="optimiser steps in all")
+    parser.add_argument("--batch", type=int, default=default.batch, help="frames per step")
+    parser.add_argument("--workers", type=int, default=default.workers, help="processes")
+    parser.add_argument("--threads", type=int, default=default.threads, help="threads in each")
+    parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
+    parser.add_argument(
+        "--decay-steps",
+        type=int,
+        default=default.decay_steps,
+        help="steps at the end over which the learning rate falls to zero",
+    )
+    parser.add_argument("--float32", action="store_true", help="do not compute in bfloat16")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """``mm_fusion train``: the result as plain values."""
+    settings = TrainSettings(
+        steps=args.steps,
+        batch=args.batch,
+        workers=args.workers,
+        threads=args.threads,
+        seed=args.seed,
+        learning_rate=args.learning_rate,
+        decay_steps=args.decay_steps,
+        bfloat16=not args.float32,
+    )
+    result = train(args.frames, args.out, settings, resume=args.resume)
+    return {**asdict(result), "checkpoint": str(result.checkpoint)}
+
+
+def main() -> None:
+    """``python -m mm_fusion.training.train``: the same command without the rest of the CLI."""
+    parser = argparse.ArgumentParser(description="Train the fusion network.")
+    add_arguments(parser)
+    print(json.dumps(run(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()
