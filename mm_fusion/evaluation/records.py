@@ -1,0 +1,185 @@
+"""The files a run leaves behind, written and read in one place.
+
+``detections.jsonl`` and ``tracks.jsonl`` have a line per synced set, ``*.tum`` a line per pose:
+``t x y z qx qy qz qw`` (seconds with nanosecond digits, metres, unit quaternion). Numbers are
+rounded to fixed digits, so that equal runs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.errors import MmFusionError
+from mm_fusion.samples import NS_PER_S, Detection, FusionResult, PoseEstimate, Track
+
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+DETECTIONS = "detections.jsonl"
+TRACKS = "tracks.jsonl"
+POSE = "pose.tum"
+POSE_LOCAL = "pose_local.tum"
+GPS = "gps.tum"
+SUMMARY = "summary.json"
+ABLATIONS = ("camera", "lidar")  # folders of the runs with only that input
+
+
+class RecordError(MmFusionError):
+    """A file of a run is missing, or is not what this program writes."""
+
+
+# --------------------------------------------------------------------------- detections
+
+
+def _rounded(values: npt.ArrayLike, digits: int) -> list[float]:
+    # + 0.0 turns a negative zero into a plain one.
+    return [round(float(v), digits) + 0.0 for v in np.asarray(values, dtype=np.float64)]
+
+
+def _box(item: Detection | Track) -> dict[str, Any]:
+    return {
+        "class": item.label,
+        "score": round(float(item.score), 5),
+        "center": _rounded(item.center, 4),
+        "size": _rounded(item.size, 4),
+        "yaw": round(float(item.yaw), 5) + 0.0,
+        "velocity": _rounded(item.velocity, 4),
+    }
+
+
+def _line(result: FusionResult, frame_id: str, key: str, items: list[dict[str, Any]]) -> str:
+    record = {
+        "stamp_ns": int(result.stamp_ns),
+        "frame_id": frame_id,
+        "mode": result.mode.value,
+        "missing": list(result.missing),
+        key: items,
+    }
+    return json.dumps(record, separators=(",", ":")) + "\n"
+
+
+def detections_line(result: FusionResult) -> str:
+    """The line of ``detections.jsonl``; boxes in the base frame at the stamp."""
+    return _line(result, result.frame_id, "detections", [_box(d) for d in result.detections])
+
+
+def tracks_line(result: FusionResult) -> str:
+    """The line of ``tracks.jsonl``; boxes in the tracks' own frame, each with its ``id``."""
+    items = [{"id": t.track_id, **_box(t)} for t in result.tracks]
+    return _line(result, result.track_frame_id, "tracks", items)
+
+
+def read_lines(path: Path, key: str = "detections") -> list[dict[str, Any]]:
+    """The lines of a ``.jsonl`` file. Raises RecordError naming the file and the line."""
+    if not path.is_file():
+        raise RecordError(f"{path}: no such file; is {path.parent} the output of a replay?")
+    out = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise RecordError(f"{path}:{number}: not JSON: {error.msg}") from error
+        if not isinstance(record, dict) or "stamp_ns" not in record or key not in record:
+            raise RecordError(f"{path}:{number}: must have stamp_ns and {key}")
+        out.append(record)
+    return out
+
+
+# --------------------------------------------------------------------------------- poses
+
+
+def tum_line(stamp_ns: int, position: npt.ArrayLike, xyzw: npt.ArrayLike) -> str:
+    """One pose; the quaternion's sign is chosen so that equal rotations give equal text."""
+    q = np.asarray(xyzw, dtype=np.float64)
+    q = q / np.linalg.norm(q)
+    leading = q[np.abs(q) > 1e-9]
+    if q[3] < -1e-9 or (abs(q[3]) <= 1e-9 and leading[0] < 0):
+        q = -q
+    numbers = [*(f"{v:.6f}" for v in _rounded(position, 6)), *(f"{v:.9f}" for v in _rounded(q, 9))]
+    return f"{stamp_ns // NS_PER_S}.{stamp_ns % NS_PER_S:09d} {' '.join(numbers)}\n"
+
+
+def pose_line(estimate: PoseEstimate) -> str:
+    """The line of an estimate in ``pose.tum`` or ``pose_local.tum``."""
+    pose = estimate.frame_from_base
+    return tum_line(estimate.stamp_ns, pose.translation, pose.quaternion_xyzw())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trajectory:
+    """Poses over time: ``stamps_ns`` int64 [N], ``positions`` [N,3] m, ``xyzw`` [N,4]."""
+
+    stamps_ns: I64
+    positions: F64
+    xyzw: F64
+
+    def __len__(self) -> int:
+        return len(self.stamps_ns)
+
+    @staticmethod
+    def of(rows: Sequence[tuple[int, npt.ArrayLike, npt.ArrayLike]]) -> Trajectory:
+        """From (stamp_ns, position, quaternion) rows, put into the order of their stamps."""
+        ordered = sorted(rows, key=lambda r: r[0])
+        return Trajectory(
+            np.array([r[0] for r in ordered], dtype=np.int64),
+            np.array([r[1] for r in ordered], dtype=np.float64).reshape(-1, 3),
+            np.array([r[2] for r in ordered], dtype=np.float64).reshape(-1, 4),
+        )
+
+
+def read_tum(path: Path) -> Trajectory:
+    """A ``.tum`` file, its stamps exact. Raises RecordError naming the file and the line."""
+    if not path.is_file():
+        raise RecordError(f"{path}: no such file; is {path.parent} the output of a replay?")
+    rows: list[tuple[int, npt.ArrayLike, npt.ArrayLike]] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            seconds, _, fraction = words[0].partition(".")
+            stamp_ns = int(seconds) * NS_PER_S + int(fraction.ljust(9, "0")[:9])
+            values = [float(w) for w in words[1:]]
+        except ValueError as error:
+            raise RecordError(f"{path}:{number}: not a pose: {error}") from error
+        if len(values) != 7:
+            raise RecordError(f"{path}:{number}: must be 't x y z qx qy qz qw'")
+        rows.append((stamp_ns, values[:3], values[3:]))
+    return Trajectory.of(rows)
+
+
+# ------------------------------------------------------------------------------- summary
+
+
+def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
+    """Write ``summary.json``, with the checksums of the files beside it.
+
+    Everything but ``latency_ms`` and ``timing`` is the same in every run over the same input.
+    """
+    names = (DETECTIONS, TRACKS, POSE, POSE_LOCAL, GPS)
+    files = [directory / n for n in names if (directory / n).is_file()]
+    sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    text = json.dumps({**summary, "sha256": sums}, indent=2, allow_nan=False)
+    (directory / SUMMARY).write_text(text + "\n", encoding="utf-8")
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+    """``summary.json`` of a run's directory. Raises RecordError where there is none."""
+    path = directory / SUMMARY
+    if not path.is_file():
+        raise RecordError(f"{directory}: no {SUMMARY}: not the output of a replay or a demo")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise RecordError(f"{path}: not JSON: {error.msg}") from error
+    if not isinstance(summary, dict):
+        raise RecordError(f"{path}: must hold one object")
+    return summary
