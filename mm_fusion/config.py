@@ -67,7 +67,7 @@ class SyncConfig:
     """The synchronizer: LIDAR-led, in sensor time."""
 
     deadline_s: float = param(
-        0.06, "A set waits at most this long after the sweep's stamp", unit="s", low=0.0, high=1.0
+        0.1, "A set waits at most this long after the sweep's stamp", unit="s", low=0.0, high=1.0
     )
     max_dt_s: float = param(
         0.06, "Largest stamp difference of a camera partner", unit="s", low=0.001, high=1.0
@@ -87,12 +87,31 @@ class SyncConfig:
         low=0.02,
         high=10.0,
     )
+    camera_timeout_s: float = param(
+        1.0,
+        "Sets do not wait for a camera that has been silent this long",
+        unit="s",
+        low=0.02,
+        high=10.0,
+    )
     time_jump_s: float = param(
         1.0,
         "A stamp further back than this resets the synchronizer (loop of a bag, clock step)",
         unit="s",
         low=0.1,
         high=3600.0,
+    )
+
+
+@dataclass(frozen=True)
+class LidarConfig:
+    """What a PointCloud2 does not say about itself."""
+
+    intensity_max: float = param(
+        0.0,
+        "Intensity that counts as full scale; 0: 1, 255, 4095 or 65535, told from each sweep",
+        low=0.0,
+        high=1e9,
     )
 
 
@@ -185,6 +204,7 @@ class Config:
     topics: TopicsConfig = field(default_factory=TopicsConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
+    lidar: LidarConfig = field(default_factory=LidarConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     deskew: DeskewConfig = field(default_factory=DeskewConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)

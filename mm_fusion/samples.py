@@ -102,8 +102,9 @@ class LidarSweep:
     ``points`` is a 1-D structured array whose fields carry the message's own names, offsets and
     datatypes; ``x y z`` are always there, in metres in ``frame_id``. ``intensity_field`` and
     ``time_field`` name the fields that hold them, "" where there are none. A point's instant is
-    ``stamp_ns + time_offset_ns + points[time_field] * time_unit_ns``. ``intensity_scale`` maps
-    intensities onto 0..1.
+    ``stamp_ns + time_offset_ns + points[time_field] * time_unit_ns`` (float64: absolute times need
+    its digits). ``intensity_scale`` maps intensities onto 0..1; single points may exceed it.
+    ``remark`` says what in the message could not be used, such as a time field that fits no unit.
     """
 
     sensor: str
@@ -115,6 +116,7 @@ class LidarSweep:
     time_field: str = ""
     time_unit_ns: float = 1e9
     time_offset_ns: int = 0
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,151 @@
+"""Samples to messages without a conversion per element: for publishing and for writing bags.
+
+The ``fill_*`` functions put arrays into message objects (rclpy's, or anything with the same
+attributes), the ``encode_*`` functions give serialized bytes, which rclpy publishes as they are
+and a bag takes as they are. Both copy a payload exactly once.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.samples import NS_PER_S, U8
+from mm_fusion.wire.cdr import CdrWriter
+from mm_fusion.wire.cloud import DATATYPES
+from mm_fusion.wire.image import CHANNELS
+
+_DATATYPE_OF = {name: number for number, name in DATATYPES.items()}
+
+
+class PointFieldSpec(NamedTuple):
+    """The members of a sensor_msgs/PointField (``elements`` is its ``count``)."""
+
+    name: str
+    offset: int
+    datatype: int
+    elements: int
+
+
+def pointcloud2_fields(dtype: np.dtype[Any]) -> list[PointFieldSpec]:
+    """The field table of a structured dtype, which must be little-endian throughout.
+
+    Raises ValueError for a dtype that PointCloud2 cannot carry, naming the field.
+    """
+    if dtype.names is None:
+        raise ValueError(f"points: must have a structured dtype, got {dtype}")
+    table = []
+    for name in dtype.names:
+        field, offset = dtype.fields[name][:2]  # type: ignore[index]
+        element = field.base
+        datatype = _DATATYPE_OF.get(f"{element.kind}{element.itemsize}")
+        if datatype is None or element != element.newbyteorder("<"):
+            raise ValueError(f"points: field '{name}' of {field} has no PointField datatype")
+        table.append(PointFieldSpec(name, offset, datatype, int(np.prod(field.shape, dtype=int))))
+    return table
+
+
+def fill_header(msg: Any, stamp_ns: int, frame_id: str) -> None:
+    """Stamp and frame of any message object with a header."""
+    msg.header.stamp.sec = stamp_ns // NS_PER_S
+    msg.header.stamp.nanosec = stamp_ns % NS_PER_S
+    msg.header.frame_id = frame_id
+
+
+def _octets(values: npt.NDArray[Any]) -> array[int]:
+    data = array("B")
+    data.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+    return data
+
+
+def fill_pointcloud2(
+    msg: Any,
+    points: npt.NDArray[np.void],
+    stamp_ns: int,
+    frame_id: str,
+    new_field: Callable[[], Any],
+) -> Any:
+    """Put structured points [n] into a PointCloud2 object; ``new_field`` makes a PointField.
+
+    ``is_dense`` is False: what sensors call dense has NaNs in it too often.
+    """
+    fill_header(msg, stamp_ns, frame_id)
+    msg.height, msg.width = 1, len(points)
+    msg.fields = [_filled(new_field(), spec) for spec in pointcloud2_fields(points.dtype)]
+    msg.is_bigendian = False
+    msg.point_step = points.dtype.itemsize
+    msg.row_step = points.nbytes
+    msg.data = _octets(points)
+    msg.is_dense = False
+    return msg
+
+
+def _filled(field: Any, spec: PointFieldSpec) -> Any:
+    field.name, field.offset, field.datatype, field.count = spec
+    return field
+
+
+def fill_image(msg: Any, pixels: U8, encoding: str, stamp_ns: int, frame_id: str) -> Any:
+    """Put pixels uint8 [h, w] or [h, w, channels] into an Image object."""
+    height, width, step = _image_size(pixels, encoding)
+    fill_header(msg, stamp_ns, frame_id)
+    msg.height, msg.width, msg.step = height, width, step
+    msg.encoding, msg.is_bigendian = encoding, 0
+    msg.data = _octets(pixels)
+    return msg
+
+
+def _image_size(pixels: U8, encoding: str) -> tuple[int, int, int]:
+    channels = CHANNELS.get(encoding)
+    if channels is None:
+        raise ValueError(f"encoding: must be one of {', '.join(CHANNELS)}, got '{encoding}'")
+    found = 1 if pixels.ndim == 2 else pixels.shape[-1]
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or found != channels:
+        raise ValueError(
+            f"pixels: {encoding} must be uint8 [h, w, {channels}], got {pixels.dtype}"
+            f" {list(pixels.shape)}"
+        )
+    height, width = pixels.shape[:2]
+    return height, width, width * channels
+
+
+def encode_pointcloud2(points: npt.NDArray[np.void], stamp_ns: int, frame_id: str) -> bytes:
+    """Structured points [n] as a serialized sensor_msgs/msg/PointCloud2 of one row."""
+    table = pointcloud2_fields(points.dtype)
+    contiguous = np.ascontiguousarray(points).reshape(-1)
+    writer = CdrWriter()
+    writer.header(stamp_ns, frame_id)
+    writer.pack("III", 4, 1, len(contiguous), len(table))
+    for name, offset, datatype, count in table:
+        writer.string(name)
+        writer.pack("IB3xI", 4, offset, datatype, count)
+    writer.pack("B3xII", 4, 0, points.dtype.itemsize, contiguous.nbytes)
+    writer.octets(contiguous.view(np.uint8).data)
+    writer.pack("B", 1, 0)
+    return writer.finish()
+
+
+def encode_image(pixels: U8, encoding: str, stamp_ns: int, frame_id: str) -> bytes:
+    """Pixels uint8 [h, w] or [h, w, channels] as a serialized sensor_msgs/msg/Image."""
+    height, width, step = _image_size(pixels, encoding)
+    writer = CdrWriter()
+    writer.header(stamp_ns, frame_id)
+    writer.pack("II", 4, height, width)
+    writer.string(encoding)
+    writer.pack("B", 1, 0)
+    writer.pack("I", 4, step)
+    writer.octets(np.ascontiguousarray(pixels).reshape(-1).data)
+    return writer.finish()
+
+
+def encode_compressed_image(data: bytes, codec: str, stamp_ns: int, frame_id: str) -> bytes:
+    """JPEG or PNG bytes as a serialized sensor_msgs/msg/CompressedImage."""
+    writer = CdrWriter()
+    writer.header(stamp_ns, frame_id)
+    writer.string(codec)
+    writer.octets(memoryview(data))
+    return writer.finish()
