@@ -197,6 +197,55 @@ class PoseConfig:
 
 
 @dataclass(frozen=True)
+class NodesConfig:
+    """What only concerns the running nodes."""
+
+    autostart: bool = param(
+        False, "The node configures and activates itself; a lifecycle manager does it otherwise"
+    )
+    diagnostics_period_s: float = param(
+        1.0, "Time between two messages on /diagnostics", unit="s", low=0.1, high=60.0
+    )
+    publish_tf: bool = param(True, "The pose node publishes map -> odom -> base on /tf")
+    pose_rate_hz: float = param(
+        50.0,
+        "Poses of one kind published at most this often; 0: every one",
+        unit="Hz",
+        low=0.0,
+        high=1000.0,
+    )
+    input_timeout_s: float = param(
+        1.0,
+        "An input silent for this long is announced as missing",
+        unit="s",
+        low=0.1,
+        high=60.0,
+    )
+
+
+@dataclass(frozen=True)
+class SimulatorConfig:
+    """Parameters of simulator_node, which plays a bag, or a drive simulated for it."""
+
+    bag: str = param("", "The bag to play; empty: simulate a drive first")
+    seed: int = param(1, "Seed of the simulated drive", low=0, high=2**31 - 1)
+    duration_s: float = param(30.0, "Length of the simulated drive", unit="s", low=1.0, high=3600.0)
+    scenario: str = param("town", "Scenario of the simulated drive")
+    rate: float = param(1.0, "Speed of the playback against real time", low=0.01, high=100.0)
+    loop: bool = param(False, "Start again at the end of the bag")
+    topics: tuple[str, ...] = param(("",), "Topics to play; empty: all whose types are installed")
+    wait_for: tuple[str, ...] = param(
+        ("",), "Topics that must have a subscriber before the playback starts"
+    )
+    wait_s: float = param(
+        60.0, "Longest wait for these subscribers", unit="s", low=0.0, high=3600.0
+    )
+    clock_hz: float = param(
+        20.0, "Rate of /clock; 0: none is published", unit="Hz", low=0.0, high=1000.0
+    )
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration."""
 
@@ -210,6 +259,7 @@ class Config:
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     obstacles: ObstaclesConfig = field(default_factory=ObstaclesConfig)
     pose: PoseConfig = field(default_factory=PoseConfig)
+    nodes: NodesConfig = field(default_factory=NodesConfig)
 
     def __post_init__(self) -> None:
         if len(self.topics.lidars) != 1:
