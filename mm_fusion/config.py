@@ -82,7 +82,7 @@ class SyncConfig:
     queue_size: int = param(30, "Messages kept per sensor", low=2, high=1000)
     lidar_timeout_s: float = param(
         0.25,
-        "Without a sweep for this long, cameras lead the sets",
+        "Without a sweep for this long (above the LIDAR's period) cameras lead the sets",
         unit="s",
         low=0.02,
         high=10.0,
@@ -95,10 +95,10 @@ class SyncConfig:
         high=10.0,
     )
     time_jump_s: float = param(
-        1.0,
+        0.3,
         "A stamp further back than this resets the synchronizer (loop of a bag, clock step)",
         unit="s",
-        low=0.1,
+        low=0.05,
         high=3600.0,
     )
 
