@@ -79,6 +79,7 @@ class Widths:
     image16: int = 96
     image_map: int = 24
     paint: int = 8
+    lift_map: int = 16
     lift: int = 32
     bev2: int = 48
     bev4: int = 80
@@ -116,7 +117,7 @@ def upsample(x: Tensor) -> Tensor:
 
 
 class ImageEncoder(nn.Module):
-    """uint8 RGB [N,H,W,3] to a feature map [N,image_map,H/4,W/4] and a paint map [N,paint,...].
+    """uint8 RGB [N,H,W,3] to two maps at stride 4: for lifting [N,lift_map,...] and for painting.
 
     The first four paint channels are class logits (background, then CLASSES); the segmentation
     loss trains them, so that a painted point carries a class opinion from the first day.
@@ -138,15 +139,16 @@ class ImageEncoder(nn.Module):
         self.lateral4 = nn.Conv2d(w.image4, w.image_map, 1)
         self.norm = nn.BatchNorm2d(w.image_map)
         self.paint = nn.Conv2d(w.image_map, w.paint, 1)
+        self.lift = nn.Conv2d(w.image_map, w.lift_map, 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        x = images.permute(0, 3, 1, 2).to(torch.float32) * (1.0 / 64.0) - 2.0
+        x = images.permute(0, 3, 1, 2).to(torch.float32) * (1.0 / 128.0)  # batch norm centres it
         x4 = self.stage4(self.stem(x))
         x8 = self.stage8(x4)
         x16 = self.stage16(x8)
         x8 = self.merge8(x8 + upsample(self.from16(x16)))
         features = F.relu(self.norm(upsample(self.from8(x8)) + self.lateral4(x4)))
-        return features, self.paint(features)
+        return self.lift(features), self.paint(features)
 
 
 def project(points_xyz: Tensor, pixel_from_base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -167,11 +169,12 @@ def project(points_xyz: Tensor, pixel_from_base: Tensor) -> tuple[Tensor, Tensor
     return torch.where(visible, u, zero), torch.where(visible, v, zero), visible
 
 
-def sample(feature_map: Tensor, u_px: Tensor, v_px: Tensor) -> Tensor:
-    """Bilinear samples [B,P,C] of a map [B,C,h,w] at image pixels u, v [B,P]; edges repeat.
+def sample(feature_map: Tensor, u_px: Tensor, v_px: Tensor, weight: Tensor) -> Tensor:
+    """Bilinear samples [B,P,C] of a map [B,C,h,w] at image pixels u, v [B,P], times ``weight``.
 
     Pixel centres are integers at full resolution, so cell j of a map at stride s is centred at
-    s*j + (s-1)/2. Four row gathers, because they cost ONNX Runtime a fifth of GridSample.
+    s*j + (s-1)/2. Edges repeat. Four row gathers, because they cost ONNX Runtime a fifth of
+    GridSample.
     """
     batch, channels, height, width = feature_map.shape
     rows = feature_map.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
@@ -179,17 +182,17 @@ def sample(feature_map: Tensor, u_px: Tensor, v_px: Tensor) -> Tensor:
     y = ((v_px + 0.5) * (height / IMAGE_HEIGHT_PX) - 0.5).clamp(0.0, height - 1.0)
     x0 = x.floor().clamp(max=width - 2.0)
     y0 = y.floor().clamp(max=height - 2.0)
-    fx, fy = (x - x0).unsqueeze(-1), (y - y0).unsqueeze(-1)
     base = torch.arange(batch, device=rows.device).unsqueeze(1) * (height * width)
-    index = base + y0.to(torch.int64) * width + x0.to(torch.int64)
-    shape = (batch, u_px.shape[1], channels)
+    index = base + (y0 * width + x0).to(torch.int64)
+    right, low = x - x0, (y - y0) * weight
+    left, high = 1.0 - right, weight - low
 
-    def at(shift: int) -> Tensor:
-        return rows.index_select(0, (index + shift).reshape(-1)).reshape(shape)
+    def part(shift: int, share: Tensor) -> Tensor:
+        corner = rows.index_select(0, (index + shift).reshape(-1))
+        return corner.reshape(batch, -1, channels) * share.unsqueeze(-1)
 
-    top = at(0) * (1.0 - fx) + at(1) * fx
-    bottom = at(width) * (1.0 - fx) + at(width + 1) * fx
-    return top * (1.0 - fy) + bottom * fy
+    upper = part(0, left * high) + part(1, right * high)
+    return upper + part(width, left * low) + part(width + 1, right * low)
 
 
 class PillarEncoder(nn.Module):
@@ -273,15 +276,15 @@ class Lift(nn.Module):
         per_height = [torch.stack([gx, gy, torch.full_like(gx, z)], -1) for z in self.HEIGHTS_M]
         # the heights of a cell lie side by side, so that a reshape makes them channels
         self.register_buffer("at", torch.stack(per_height, 2).reshape(-1, 3), persistent=False)
-        self.channels = len(self.HEIGHTS_M) * (w.image_map + 1)
+        self.channels = len(self.HEIGHTS_M) * (w.lift_map + 1)
         self.mix = conv(self.channels, w.lift, 1)
 
     def forward(self, features: Tensor, pixel_from_base: Tensor, has_image: Tensor) -> Tensor:
         """``features`` [B,C,channels,h,w], ``pixel_from_base`` [B,C,3,4], ``has_image`` [B,C]."""
         batch = has_image.shape[0]
         at = self.at.unsqueeze(0).expand(batch, -1, -1)
-        total, seen = gather_cameras(features, at, pixel_from_base, has_image)
-        both = torch.cat([total / seen.clamp(min=1.0).unsqueeze(-1), seen.unsqueeze(-1)], -1)
+        values, seen = gather_cameras(features, at, pixel_from_base, has_image)
+        both = torch.cat([values, seen.unsqueeze(-1)], -1)
         nx, ny = self.shape
         flat = both.reshape(batch, nx, ny, self.channels).permute(0, 3, 1, 2)
         any_image = (has_image.sum(1) > 0.5).to(flat.dtype).reshape(batch, 1, 1, 1)
@@ -291,16 +294,15 @@ class Lift(nn.Module):
 def gather_cameras(
     maps: Tensor, xyz: Tensor, pixel_from_base: Tensor, has_image: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sum over cameras [B,P,channels] of map samples at points, and how many cameras see each."""
-    totals, weights = [], []
-    for camera in range(has_image.shape[1]):
-        u, v, visible = project(xyz, pixel_from_base[:, camera])
-        weight = (visible & (has_image[:, camera : camera + 1] > 0.5)).to(torch.float32)
-        totals.append(sample(maps[:, camera], u, v) * weight.unsqueeze(-1))
-        weights.append(weight)
-    if len(weights) == 1:
-        return totals[0], weights[0]
-    return torch.stack(totals).sum(0), torch.stack(weights).sum(0)
+    """Map samples [B,P,channels] at points, their mean over the cameras that see each, and [B,P]
+    1 where any camera does. Zero where none does."""
+    pixels = [project(xyz, pixel_from_base[:, c]) for c in range(has_image.shape[1])]
+    there = (has_image > 0.5).unsqueeze(-1)
+    sees = torch.stack([p[2] for p in pixels], 1).logical_and(there).to(torch.float32)
+    weights = sees / sees.sum(1, keepdim=True).clamp(min=1.0)
+    parts = [sample(maps[:, c], u, v, weights[:, c]) for c, (u, v, _) in enumerate(pixels)]
+    mean = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+    return mean, sees.amax(1)
 
 
 class Attention(nn.Module):
@@ -422,9 +424,6 @@ class FusionNet(nn.Module):
         points = torch.where(valid.unsqueeze(-1), points, torch.zeros_like(points))
         paint_maps = paint_maps.reshape(batch, cameras, *paint_maps.shape[1:])
         painted, seen = gather_cameras(paint_maps, points[..., :3], pixel_from_base, has_image)
-        if cameras > 1:
-            painted = painted / seen.clamp(min=1.0).unsqueeze(-1)
-            seen = seen.clamp(max=1.0)
         pillars = self.pillars(points, valid, painted, seen)
         features = features.reshape(batch, cameras, *features.shape[1:])
         lifted = self.lift(features, pixel_from_base, has_image)

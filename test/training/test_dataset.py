@@ -1,0 +1,226 @@
+"""Frames, their augmentation and their targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mm_fusion.errors import StageError
+from mm_fusion.training.dataset import (
+    NO_AUGMENTATION,
+    Augmentation,
+    Frame,
+    augment,
+    flip,
+    indices,
+    limit_points,
+    list_frames,
+    load_frame,
+    make_batch,
+    turn,
+)
+from mm_fusion.training.losses import box_loss, heat_loss, losses, segmentation_loss
+from mm_fusion.training.network_torch import FusionNet, Grid, Maps
+from mm_fusion.training.targets import Targets, make_targets
+
+GRID = Grid()
+
+
+def pixels(frame: Frame, xyz: np.ndarray) -> np.ndarray:
+    uvw = np.c_[xyz, np.ones(len(xyz))] @ frame.pixel_from_base.T.astype(np.float64)
+    return uvw[:, :2] / uvw[:, 2:]
+
+
+# ------------------------------------------------------------------------ augmentation
+
+
+def test_flip_mirrors_what_the_image_shows(frame: Frame) -> None:
+    flipped = flip(frame)
+    before, after = pixels(frame, frame.boxes[:, :3]), pixels(flipped, flipped.boxes[:, :3])
+    np.testing.assert_allclose(after[:, 0], 511.0 - before[:, 0], atol=1e-2)
+    np.testing.assert_allclose(after[:, 1], before[:, 1], atol=1e-2)
+    assert (flipped.image[:, 100] == frame.image[:, 411]).all()
+    assert (flipped.seg[:, 10] == frame.seg[:, 53]).all()
+    assert flipped.boxes[0, 6] == -frame.boxes[0, 6]
+    again = flip(flipped)
+    np.testing.assert_allclose(again.pixel_from_base, frame.pixel_from_base, atol=1e-3)
+
+
+def test_turned_world_stays_under_its_pixels(frame: Frame) -> None:
+    moving = frame.boxes.copy()
+    moving[:, 7:9] = 3.0 * np.stack([np.cos(moving[:, 6]), np.sin(moving[:, 6])], 1)
+    frame = replace(frame, boxes=moving)
+    turned = turn(frame, 0.3, 1.1, 0.2)
+    np.testing.assert_allclose(
+        pixels(turned, turned.boxes[:, :3]), pixels(frame, frame.boxes[:, :3]), atol=5e-2
+    )
+    np.testing.assert_allclose(turned.boxes[:, 3:6], frame.boxes[:, 3:6] * 1.1, rtol=1e-5)
+    speed = np.hypot(*turned.boxes[:, 7:9].T)
+    np.testing.assert_allclose(speed, 3.3, rtol=1e-4)
+    heading = np.arctan2(turned.boxes[:, 8], turned.boxes[:, 7])
+    np.testing.assert_allclose(np.cos(heading - turned.boxes[:, 6]), 1.0, atol=1e-5)
+
+
+def test_augmentation_follows_its_generator(frame: Frame) -> None:
+    one, two, other = (augment(frame, Augmentation(), np.random.default_rng(s)) for s in (1, 1, 2))
+    for name in vars(one):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    assert not np.array_equal(one.points[:100], other.points[:100])
+
+
+def test_no_augmentation_is_none(frame: Frame) -> None:
+    same = augment(frame, NO_AUGMENTATION, np.random.default_rng(0))
+    for name, value in vars(frame).items():
+        np.testing.assert_allclose(getattr(same, name), value, atol=1e-4)
+
+
+def test_point_budget_is_kept_in_order(frame: Frame) -> None:
+    few = limit_points(frame.points, 500, np.random.default_rng(0))
+    assert len(few) == 500
+    places = [np.flatnonzero((frame.points == row).all(1))[0] for row in few[:50]]
+    assert places == sorted(places)
+
+
+def test_modality_dropout_withholds_one_sense_at_most(write_frames: Callable[[int], Path]) -> None:
+    paths = list_frames(write_frames(2)) * 40
+    batch = make_batch(paths, Augmentation(), GRID, np.random.default_rng(0))
+    no_points, no_image = batch.has_points[:, 0] == 0, batch.has_image[:, 0] == 0
+    assert not (no_points & no_image).any()
+    assert 4 <= no_points.sum() <= 24
+    assert 4 <= no_image.sum() <= 24
+
+
+# ----------------------------------------------------------------------------- batches
+
+
+def test_an_epoch_visits_every_frame_once() -> None:
+    seen = [n for step in range(10) for n in indices(7, step, 20, 4)]
+    assert sorted(seen[:20]) == list(range(20))
+    assert sorted(seen[20:]) == list(range(20))
+    assert seen[:20] != seen[20:]
+
+
+def test_a_batch_may_run_over_several_epochs() -> None:
+    assert sorted(indices(0, 0, 3, 9)) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_no_frames_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="no training frames"):
+        list_frames(tmp_path)
+
+
+def test_a_file_that_is_no_frame_is_named(tmp_path: Path, frame: Frame) -> None:
+    broken = tmp_path / "a.npz"
+    broken.write_bytes(b"not a zip")
+    with pytest.raises(StageError, match=r"a\.npz"):
+        load_frame(broken)
+    np.savez(tmp_path / "b.npz", **{**vars(frame), "image": frame.image[:128]})
+    with pytest.raises(StageError, match="256 x 512"):
+        load_frame(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", points=frame.points)
+    with pytest.raises(StageError, match="not a training frame"):
+        load_frame(tmp_path / "c.npz")
+
+
+# ----------------------------------------------------------------------------- targets
+
+
+def targets_of(frame: Frame, points: int, pixels_: int) -> Targets:
+    count = len(frame.boxes)
+    return make_targets(
+        frame.boxes,
+        frame.labels,
+        np.full(count, points, np.int32),
+        np.full(count, pixels_, np.int32),
+        GRID,
+    )
+
+
+def perfect(targets: Targets) -> Maps:
+    """Maps that say exactly what is wanted at the cells that count."""
+    heat = torch.where(targets.heat == 1.0, 15.0, -15.0)
+    return Maps(heat[None], targets.boxes[None], torch.zeros(1))
+
+
+def test_targets_decode_to_their_boxes(frame: Frame) -> None:
+    targets = targets_of(frame, 50, 0)
+    boxes, scores, labels = FusionNet().decode(perfect(targets))
+    count = len(frame.boxes)
+    assert (scores[0, :count] > 0.99).all()
+    assert (scores[0, count:] < 0.01).all()
+    for box, label in zip(frame.boxes, frame.labels, strict=True):
+        distance = (boxes[0, :count] - torch.from_numpy(box)).abs().amax(1)
+        best = int(distance.argmin())
+        assert distance[best] < 1e-4
+        assert labels[0, best] == label
+
+
+def test_objects_outside_the_grid_are_no_targets(frame: Frame) -> None:
+    away = frame.boxes.copy()
+    away[:, 1] = 25.7
+    targets = targets_of(replace(frame, boxes=away), 50, 50)
+    assert targets.heat.sum() == 0.0
+    assert targets.box_weight.sum() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("points", "pixels_", "wanted"), [(3, 0, True), (0, 30, True), (2, 29, False)]
+)
+def test_what_no_sensor_sees_is_not_asked_for(
+    frame: Frame, points: int, pixels_: int, wanted: bool
+) -> None:
+    targets = targets_of(frame, points, pixels_)
+    assert bool((targets.heat == 1.0).any()) == wanted
+    assert bool((targets.heat_weight == 0.0).any()) != wanted
+
+
+# ------------------------------------------------------------------------------ losses
+
+
+def test_perfect_maps_cost_nothing(frame: Frame) -> None:
+    targets = Targets.stack([targets_of(frame, 50, 50)])
+    maps = perfect(targets_of(frame, 50, 50))
+    assert heat_loss(maps.heat, targets.heat, targets.heat_weight) < 1e-3
+    assert box_loss(maps.boxes, targets.boxes, targets.box_weight) == 0.0
+
+
+def test_heat_loss_by_hand() -> None:
+    target = torch.zeros(1, 1, 1, 3)
+    target[..., 0], target[..., 1] = 1.0, 0.5
+    logits = torch.zeros(1, 1, 1, 3)  # p = 0.5 everywhere
+    log_half = np.log(0.5)
+    expected = -(0.25 * log_half + 0.5**4 * 0.25 * log_half + 0.25 * log_half)
+    assert heat_loss(logits, target, torch.ones_like(target)).item() == pytest.approx(expected)
+    weight = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 1, 1, 3)
+    assert heat_loss(logits, target, weight).item() == pytest.approx(-0.25 * log_half)
+
+
+def test_box_loss_by_hand() -> None:
+    boxes = torch.zeros(1, 10, 1, 2)
+    target = torch.zeros_like(boxes)
+    target[0, 0, 0, 0], target[0, 8, 0, 0], target[0, 3, 0, 1] = 0.5, 2.0, 9.0
+    weight = torch.tensor([[[1.0, 0.0]]])
+    assert box_loss(boxes, target, weight).item() == pytest.approx(0.5 + 0.1 * 2.0)
+
+
+def test_total_is_finite_without_objects() -> None:
+    empty = make_targets(
+        np.zeros((0, 9), np.float32), *(np.zeros(0, np.int32) for _ in range(3)), GRID
+    )
+    targets = Targets.stack([empty])
+    logits = torch.full((1, 3, *GRID.shape), -15.0)
+    maps = Maps(logits, torch.zeros(1, 10, *GRID.shape), torch.zeros(1, 4, 32, 64))
+    value = losses(maps, targets, torch.zeros(1, 32, 64, dtype=torch.int64))
+    assert value.total.item() == pytest.approx(0.4 * np.log(4.0), abs=1e-3)
+
+
+def test_right_segmentation_costs_nothing() -> None:
+    truth = torch.randint(0, 4, (1, 32, 64), generator=torch.Generator().manual_seed(0))
+    logits = 20.0 * torch.nn.functional.one_hot(truth, 4).permute(0, 3, 1, 2).float()
+    assert segmentation_loss(logits, truth) < 1e-4
+    assert segmentation_loss(-logits, truth) > 1.0

@@ -1,0 +1,274 @@
+"""The pieces of the network against values worked out by other means."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mm_fusion.training.dataset import Frame, collate
+from mm_fusion.training.network_torch import (
+    TOP_K,
+    DeployedNet,
+    FusionNet,
+    Grid,
+    Lift,
+    Maps,
+    PillarEncoder,
+    Widths,
+    gather_cameras,
+    project,
+    sample,
+)
+
+SMALL = Widths(8, 8, 8, 8, 8, 8, 8, 8, 16, 16, 32, 2)
+CAMERA = torch.tensor(
+    [[[255.5, -300.0, 0.0, 0.0], [127.5, 0.0, -300.0, 480.0], [1.0, 0.0, 0.0, 0.0]]]
+)
+
+
+@pytest.fixture
+def net() -> FusionNet:
+    torch.manual_seed(5)
+    return FusionNet(widths=SMALL).eval()
+
+
+def inputs_of(frame: Frame) -> list[torch.Tensor]:
+    return [
+        torch.from_numpy(frame.points),
+        torch.from_numpy(frame.image)[None],
+        torch.from_numpy(frame.pixel_from_base)[None],
+        torch.ones(1),
+        torch.ones(1),
+    ]
+
+
+def answer(net: FusionNet, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    with torch.no_grad():
+        return list(DeployedNet(net)(*inputs))
+
+
+def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+# ---------------------------------------------------------------------------- geometry
+
+
+def test_project_by_hand() -> None:
+    # 10 m ahead, 2 m left, 0.6 m up; the camera is 1.6 m above base
+    u, v, visible = project(torch.tensor([[[10.0, 2.0, 0.6]]]), CAMERA)
+    assert visible.item()
+    assert u.item() == pytest.approx(255.5 - 300.0 * 2.0 / 10.0)
+    assert v.item() == pytest.approx(127.5 + 300.0 * 1.0 / 10.0)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        [-5.0, 0.0, 1.0],  # behind
+        [0.1, 0.0, 1.6],  # too near
+        [5.0, 6.0, 1.0],  # left of the image
+        [5.0, 0.0, 8.0],  # above it
+        [math.nan, 0.0, 1.0],
+        [math.inf, 0.0, 1.0],
+    ],
+)
+def test_project_marks_what_the_image_does_not_show(point: list[float]) -> None:
+    u, v, visible = project(torch.tensor([[point]]), CAMERA)
+    assert not visible.item()
+    assert u.item() == 0.0
+    assert v.item() == 0.0
+
+
+def test_sample_of_a_ramp_is_the_pixel_itself() -> None:
+    stride = 4
+    columns = (torch.arange(128) * stride + (stride - 1) / 2).expand(64, 128)
+    rows = (torch.arange(64) * stride + (stride - 1) / 2).unsqueeze(1).expand(64, 128)
+    ramps = torch.stack([columns, rows]).expand(2, 2, 64, 128)
+    u = torch.tensor([[10.0, 300.25], [77.7, 500.0]])
+    v = torch.tensor([[20.0, 100.5], [1.5, 250.0]])
+    weight = torch.tensor([[1.0, 0.5], [1.0, 0.0]])
+    got = sample(ramps, u, v, weight)
+    expected = torch.stack([u, v], -1) * weight.unsqueeze(-1)
+    torch.testing.assert_close(got, expected, rtol=0.0, atol=1e-3)
+
+
+def test_sample_repeats_edges_and_keeps_batches_apart() -> None:
+    maps = torch.stack([torch.zeros(1, 64, 128), torch.ones(1, 64, 128)])
+    maps[1, 0, :, 0] = 7.0
+    got = sample(maps, torch.full((2, 1), -0.5), torch.zeros(2, 1), torch.ones(2, 1))
+    assert got.flatten().tolist() == [0.0, 7.0]
+
+
+def test_two_cameras_are_averaged_where_both_see() -> None:
+    maps = torch.ones(1, 2, 1, 64, 128)
+    maps[:, 1] = 3.0
+    to_the_right = CAMERA[0].clone()
+    to_the_right[0, 0] = 0.0  # sees y <= 0 only, and further than the first
+    pixel_from_base = torch.stack([CAMERA[0], to_the_right]).unsqueeze(0)
+    points = torch.tensor(
+        [[[10.0, 5.0, 1.0], [10.0, -12.0, 1.0], [10.0, -1.0, 1.0], [-9.0, 0.0, 1.0]]]
+    )
+    both, seen = gather_cameras(maps, points, pixel_from_base, torch.ones(1, 2))
+    assert both.flatten().tolist() == [1.0, 3.0, 2.0, 0.0]
+    assert seen.flatten().tolist() == [1.0, 1.0, 1.0, 0.0]
+    first, _ = gather_cameras(maps, points, pixel_from_base, torch.tensor([[1.0, 0.0]]))
+    assert first.flatten().tolist() == [1.0, 0.0, 1.0, 0.0]
+
+
+def test_lift_looks_at_the_cells_own_axis() -> None:
+    grid = Grid()
+    lift = Lift(grid, SMALL)
+    nx, ny = grid.shape
+    at = lift.at.reshape(nx, ny, len(lift.HEIGHTS_M), 3)
+    assert at[0, 0, 0].tolist() == pytest.approx([-25.6 + 0.4, -25.6 + 0.4, 0.0])
+    assert at[50, 40, 2].tolist() == pytest.approx([-25.6 + 50.5 * 0.8, -25.6 + 40.5 * 0.8, 1.2])
+
+
+# ----------------------------------------------------------------------------- pillars
+
+
+def test_pillars_against_a_loop() -> None:
+    rng = np.random.default_rng(1)
+    grid, encoder = Grid(), PillarEncoder(Grid(), SMALL)
+    points = rng.uniform([-30, -30, -2, -0.5, 0], [55, 30, 5, 1.5, 0.1], (3000, 5))
+    points[:800, :2] = rng.uniform(3.0, 5.0, (800, 2))  # crowded pillars
+    points = points.astype(np.float32)
+    paint = rng.standard_normal((3000, SMALL.paint)).astype(np.float32)
+    seen = (rng.random(3000) < 0.5).astype(np.float32)
+    expected = np.zeros((grid.height_bins, grid.nx, grid.ny))
+    groups: dict[tuple[int, int], list[int]] = {}
+    for n, (x, y, z, _, _) in enumerate(points):
+        if not (-25.6 <= x < 51.2 and -25.6 <= y < 25.6 and -1.0 <= z < 4.0):
+            continue
+        ix, iy = math.floor((x + 25.6) / 0.4), math.floor((y + 25.6) / 0.4)
+        expected[math.floor((z + 1.0) / 0.3125), ix, iy] = 1.0
+        groups.setdefault((ix, iy), []).append(n)
+
+    batch = torch.from_numpy(points)[None]
+    valid = encoder.valid(batch, torch.ones(1, 1))
+    got = encoder(batch, valid, torch.from_numpy(paint)[None], torch.from_numpy(seen)[None])[0]
+
+    assert len(groups) > 500
+    # float32 division may put a point on a bin's very edge into the neighbour
+    assert (got[:16].numpy() != expected).sum() <= 4
+    for (ix, iy), members in list(groups.items())[:400]:
+        column = got[16:, ix, iy].numpy()
+        assert column[0] == pytest.approx(0.25 * math.log1p(len(members)), rel=1e-4)
+        intensity = np.clip(points[members, 3], 0.0, 1.0)
+        assert column[1] == pytest.approx(intensity.mean(), abs=1e-4)
+        assert column[2] == pytest.approx(seen[members].mean(), abs=1e-5)
+        visible = [m for m in members if seen[m]]
+        mean = paint[visible].mean(0) if visible else np.zeros(SMALL.paint)
+        np.testing.assert_allclose(column[3:], mean, atol=1e-4)
+
+
+def test_rows_that_are_no_points_change_nothing(net: FusionNet, frame: Frame) -> None:
+    inputs = inputs_of(frame)
+    rubbish = torch.tensor(
+        [
+            [math.nan] * 5,
+            [1.0, 2.0, math.nan, 0.5, 0.0],
+            [math.inf, 0.0, 1.0, 0.5, 0.0],
+            [-math.inf, 0.0, 1.0, 0.5, 0.0],
+            [51.2, 0.0, 1.0, 0.5, 0.0],
+            [5.0, 0.0, 4.0, 0.5, 0.0],
+            [3e38, 3e38, 3e38, 3e38, 3e38],
+        ]
+    )
+    with_rubbish = [torch.cat([inputs[0], rubbish]), *inputs[1:]]
+    assert same(answer(net, inputs), answer(net, with_rubbish))
+    one_more = torch.tensor([[8.0, 0.0, 1.0, 0.5, 0.0]])
+    assert not same(
+        answer(net, inputs), answer(net, [torch.cat([inputs[0], one_more]), *inputs[1:]])
+    )
+
+
+def test_intensity_that_is_no_number_counts_as_zero(net: FusionNet, frame: Frame) -> None:
+    inputs = inputs_of(frame)
+    dark, broken = inputs[0].clone(), inputs[0].clone()
+    dark[:, 3], broken[:, 3] = 0.0, math.nan
+    assert same(answer(net, [dark, *inputs[1:]]), answer(net, [broken, *inputs[1:]]))
+
+
+# ------------------------------------------------------------------------- withholding
+
+
+def test_withheld_points_are_the_same_as_none(net: FusionNet, frame: Frame) -> None:
+    inputs = inputs_of(frame)
+    withheld = [inputs[0], *inputs[1:3], torch.zeros(1), inputs[4]]
+    absent = [torch.zeros(1, 5), *inputs[1:3], torch.zeros(1), inputs[4]]
+    assert same(answer(net, withheld), answer(net, absent))
+    assert not same(answer(net, withheld), answer(net, inputs))
+
+
+def test_withheld_image_is_the_same_as_none(net: FusionNet, frame: Frame) -> None:
+    inputs = inputs_of(frame)
+    withheld = [*inputs[:4], torch.zeros(1)]
+    nothing = [inputs[0], torch.zeros_like(inputs[1]), torch.full((1, 3, 4), math.nan)]
+    absent = [*nothing, inputs[3], torch.zeros(1)]
+    assert same(answer(net, withheld), answer(net, absent))
+    assert not same(answer(net, withheld), answer(net, inputs))
+
+
+def test_no_points_is_not_the_same_as_no_lidar(net: FusionNet, frame: Frame) -> None:
+    inputs = inputs_of(frame)
+    empty = [torch.full((1, 5), math.nan), *inputs[1:]]
+    absent = [torch.full((1, 5), math.nan), *inputs[1:3], torch.zeros(1), inputs[4]]
+    assert not same(answer(net, empty), answer(net, absent))
+
+
+def test_both_withheld_still_answers(net: FusionNet, frame: Frame) -> None:
+    inputs = inputs_of(frame)
+    boxes, scores, _ = answer(net, [*inputs[:3], torch.zeros(1), torch.zeros(1)])
+    assert torch.isfinite(boxes).all()
+    assert torch.isfinite(scores).all()
+
+
+def test_a_batch_is_its_frames(net: FusionNet, frame: Frame) -> None:
+    shorter = Frame(**{**vars(frame), "points": frame.points[:700]})
+    batch = collate([frame, shorter], [(1.0, 1.0), (1.0, 1.0)], net.grid)
+    with torch.no_grad():
+        maps = net(
+            batch.points, batch.images, batch.pixel_from_base, batch.has_points, batch.has_image
+        )
+        scores = net.decode(maps)[1]
+    for row, single in zip(scores, (frame, shorter), strict=True):
+        torch.testing.assert_close(row, answer(net, inputs_of(single))[1], atol=1e-5, rtol=0.0)
+
+
+# ---------------------------------------------------------------------------- decoding
+
+
+def test_decode_of_a_handmade_map(net: FusionNet) -> None:
+    nx, ny = net.grid.shape
+    heat = torch.full((1, 3, nx, ny), -12.0)
+    boxes = torch.zeros(1, 10, nx, ny)
+    heat[0, 0, 40, 30], heat[0, 0, 41, 30] = 2.0, 1.0  # the second is no peak
+    heat[0, 2, 41, 30] = 0.0  # but in another class it is
+    heat[0, 1, 95, 63] = 3.0
+    boxes[0, :, 40, 30] = torch.tensor(
+        [0.25, 0.75, 0.9, math.log(4.0), math.log(2.0), math.log(1.5), 1.0, 0.0, 3.0, -1.0]
+    )
+    boxes[0, 7, 95, 63] = -1.0
+    boxes[0, 3, 95, 63] = 1e9  # a size that would overflow is held back
+    got, scores, labels = net.decode(Maps(heat, boxes, torch.zeros(1)))
+    assert got.shape == (1, TOP_K, 9)
+    assert labels.dtype == torch.int64
+    assert labels[0, :3].tolist() == [1, 0, 2]
+    expected = [1.0 / (1.0 + math.exp(-x)) for x in (3.0, 2.0, 0.0)]
+    assert scores[0, :3].tolist() == pytest.approx(expected, rel=1e-5)
+    assert scores[0, 3] < 0.01
+    assert got[0, 1].tolist() == pytest.approx(
+        [-25.6 + 40.25 * 0.8, -25.6 + 30.75 * 0.8, 0.9, 4.0, 2.0, 1.5, math.pi / 2, 3.0, -1.0],
+        abs=1e-4,
+    )
+    assert got[0, 0, 6].item() == pytest.approx(math.pi, abs=1e-5)
+    assert torch.isfinite(got).all()
+
+
+def test_size_of_the_network() -> None:
+    assert sum(p.numel() for p in FusionNet().parameters()) < 3_000_000

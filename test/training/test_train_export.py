@@ -1,0 +1,141 @@
+"""Real, short training runs, and the export of their network."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from mm_fusion.errors import ConfigError, StageError
+from mm_fusion.training import export as exporting
+from mm_fusion.training import train as training
+from mm_fusion.training.network_torch import DeployedNet
+from mm_fusion.training.train import TrainSettings, learning_rate, read_checkpoint, train
+
+SHORT = TrainSettings(
+    steps=4, batch=2, workers=1, warmup_steps=2, decay_steps=1, learning_rate=1e-3, seed=11
+)
+
+
+def test_the_loss_falls(write_frames: Callable[[int], Path], tmp_path: Path) -> None:
+    settings = replace(SHORT, steps=16, augment=False)
+    train(write_frames(2), tmp_path / "run", settings)
+    folder = tmp_path / "frames"
+    first = replace(settings, steps=1)
+    begin = train(folder, tmp_path / "begin", first).loss
+    end = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])["loss"]
+    assert end < 0.7 * begin
+
+
+def test_a_resumed_run_ends_in_the_same_weights(
+    write_frames: Callable[[int], Path], tmp_path: Path
+) -> None:
+    frames = write_frames(3)
+    # the plateau is the same for both lengths, only the last step's rate is not
+    whole = replace(SHORT, steps=5)
+    train(frames, tmp_path / "whole", whole)
+    half = train(frames, tmp_path / "parts", replace(SHORT, steps=3))
+    assert half.steps == 3
+    result = train(frames, tmp_path / "parts", whole, resume=True)
+    assert result.steps == 5
+    one = read_checkpoint(tmp_path / "whole" / "checkpoint.pt")
+    two = read_checkpoint(tmp_path / "parts" / "checkpoint.pt")
+    for part in ("net", "average"):
+        for name, value in one[part].items():
+            assert torch.equal(value, two[part][name]), f"{part} {name}"
+
+
+def test_two_processes_train_one_network(
+    write_frames: Callable[[int], Path], tmp_path: Path
+) -> None:
+    result = train(write_frames(3), tmp_path / "run", replace(SHORT, steps=2, workers=2))
+    assert result.steps == 2
+    assert np.isfinite(result.loss)
+
+
+def test_learning_rate_rises_stays_and_falls() -> None:
+    s = TrainSettings(steps=100, warmup_steps=10, decay_steps=50, learning_rate=1.0)
+    assert learning_rate(s, 0) == pytest.approx(0.1)
+    assert learning_rate(s, 30) == 1.0
+    assert learning_rate(s, 75) == pytest.approx(0.5)
+    assert learning_rate(s, 99) == pytest.approx(0.02)
+
+
+def test_settings_that_cannot_work_are_refused() -> None:
+    with pytest.raises(ConfigError, match="multiple of workers"):
+        TrainSettings(batch=3, workers=2)
+    with pytest.raises(ConfigError, match="steps must be at least 1"):
+        TrainSettings(steps=0)
+
+
+def test_nothing_to_resume_is_said(write_frames: Callable[[int], Path], tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="no checkpoint"):
+        train(write_frames(1), tmp_path / "run", SHORT, resume=True)
+
+
+def test_command_line_options_reach_the_settings(
+    write_frames: Callable[[int], Path], tmp_path: Path
+) -> None:
+    parser = argparse.ArgumentParser()
+    training.add_arguments(parser)
+    args = ["--frames", str(write_frames(2)), "--out", str(tmp_path / "run"), "--float32"]
+    args += ["--steps", "1", "--batch", "1", "--workers", "1", "--seed", "9"]
+    result = training.run(parser.parse_args(args))
+    saved = read_checkpoint(Path(result["checkpoint"]))["settings"]
+    assert (saved["steps"], saved["batch"], saved["seed"], saved["bfloat16"]) == (1, 1, 9, False)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("models")
+    exporting.export(None, out)
+    return out
+
+
+def test_contract_tells_the_file(exported: Path) -> None:
+    contract = yaml.safe_load((exported / "fusion.yaml").read_text())
+    model = (exported / "fusion.onnx").read_bytes()
+    assert contract["sha256"] == hashlib.sha256(model).hexdigest()
+    assert contract["trained"] == "untrained, for wiring only"
+    assert [entry["name"] for entry in contract["inputs"]] == list(exporting.INPUTS)
+    assert [entry["shape"] for entry in contract["outputs"]] == [[100, 9], [100], [100]]
+    assert contract["torch_onnx_difference"] < exporting.PARITY_TOLERANCE
+    assert str(Path.cwd()).encode() not in model
+
+
+def test_graph_says_what_the_network_says(exported: Path) -> None:
+    net, _ = exporting.network_of(None)
+    scenes = [exporting.made_inputs(8, n) for n in (1, 17, 9000)]
+    scenes[1]["points"][3:9, 1] = np.nan
+    scenes.append({**scenes[2], "has_image": np.zeros(1, np.float32)})
+    answers = exporting.onnx_answers(exported / "fusion.onnx", scenes)
+    for scene, (boxes, scores, labels) in zip(scenes, answers, strict=True):
+        with torch.no_grad():
+            ours = DeployedNet(net)(*(torch.from_numpy(scene[n]) for n in exporting.INPUTS))
+        assert boxes.shape == (100, 9)
+        assert labels.dtype == np.int64
+        np.testing.assert_allclose(scores, ours[1].numpy(), atol=1e-5)
+        assert (np.diff(scores) <= 0.0).all()
+
+
+def test_graph_gives_the_same_bytes_twice(exported: Path) -> None:
+    scene = exporting.made_inputs(8, 30_000)
+    first, second = exporting.onnx_answers(exported / "fusion.onnx", [scene, scene])
+    for a, b in zip(first, second, strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_a_graph_that_says_something_else_is_not_exported(exported: Path) -> None:
+    net, _ = exporting.network_of(None)
+    with torch.no_grad():
+        net.head.heat[-1].bias += 1.0
+    with pytest.raises(StageError, match="differs"):
+        exporting.check_parity(net, exported / "fusion.onnx", [])
