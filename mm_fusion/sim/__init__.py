@@ -1,0 +1,1 @@
+"""A seeded simulated town: sensors, faults, truth, training frames and bags. No ROS import here."""

@@ -1,0 +1,144 @@
+"""A camera: primary rays, shadow rays, exposure and noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.geometry import RigidTransform
+from mm_fusion.sim.shading import Light, shade, sky
+from mm_fusion.sim.world import LabelledScene, Surface, World
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+U8 = npt.NDArray[np.uint8]
+
+_REACH_M = 160.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraSpec:
+    """A camera and how it is mounted.
+
+    ``k`` [3,3] in pixels, centres at integers; ``d`` plumb_bob coefficients (k1 k2 p1 p2 k3), as
+    in sensor_msgs/CameraInfo; ``base_from_camera`` with the optical frame of REP-103 (z ahead,
+    x right, y down). ``key`` is the linear brightness the lower picture's median is exposed to;
+    ``noise`` the standard deviation of a pixel at half brightness, 0..1; ``blur_px`` the lens's.
+    """
+
+    width: int
+    height: int
+    k: F64
+    base_from_camera: RigidTransform
+    d: F64 = field(default_factory=lambda: np.zeros(5))
+    key: float = 0.2
+    white: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    gamma: float = 2.2
+    noise: float = 0.012
+    blur_px: float = 0.0
+    vignette: float = 0.15
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """``image`` u8 [H,W,3] RGB and the truth beside it: ``object_id`` i64 [H,W] (-1: none)."""
+
+    image: U8
+    object_id: npt.NDArray[np.int64]
+
+
+def optical_mount(translation: npt.ArrayLike, rpy_rad: npt.ArrayLike) -> RigidTransform:
+    """base_from_camera of a camera that looks ahead when roll, pitch and yaw are zero."""
+    body_from_optical = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+    body = RigidTransform.from_rpy(translation, rpy_rad)
+    return body @ RigidTransform(body_from_optical, np.zeros(3))
+
+
+def pixel_rays(spec: CameraSpec) -> F32:
+    """Unit rays [H*W,3] through all pixel centres, in the optical frame, distortion undone."""
+    u, v = np.meshgrid(np.arange(spec.width, dtype=np.float64), np.arange(spec.height))
+    if np.any(spec.d):
+        pixels = np.stack([u.ravel(), v.ravel()], axis=1)[:, None].astype(np.float64)
+        criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-10)
+        normalised = cv2.undistortPoints(pixels, spec.k, spec.d, None, None, None, criteria)
+        x, y = normalised.reshape(-1, 2).T
+    else:
+        x = (u.ravel() - spec.k[0, 2]) / spec.k[0, 0]
+        y = (v.ravel() - spec.k[1, 2]) / spec.k[1, 1]
+    rays = np.stack([x, y, np.ones_like(x)], axis=1)
+    return (rays / np.linalg.norm(rays, axis=1, keepdims=True)).astype(np.float32)
+
+
+def render(
+    world: World,
+    spec: CameraSpec,
+    t: float,
+    light: Light,
+    rng: np.random.Generator,
+    rays: F32 | None = None,
+) -> Picture:
+    """A picture exposed at ``t``. ``rays`` may hand in ``pixel_rays(spec)`` computed before."""
+    rays = pixel_rays(spec) if rays is None else rays
+    world_from_camera = world.pose(t) @ spec.base_from_camera
+    origin = world_from_camera.translation
+    directions = (rays @ world_from_camera.rotation.T.astype(np.float32)).astype(np.float32)
+    moving = world.moving_scene(t, origin, _REACH_M)
+    found = world.cast(origin.astype(np.float32), directions, moving)
+    radiance = sky(directions, light)
+    hit = np.flatnonzero(found.material >= 0)
+    radiance[hit] = _surfaces(world, found, hit, origin, directions, light, moving, spec, rng)
+    far = np.where(np.isfinite(found.range_m), found.range_m, 0.0)
+    haze = np.where(found.material >= 0, np.exp(-far / light.haze_m), 1.0)[:, None]
+    radiance = radiance * haze + light.horizon * (1 - haze)
+    image = _develop(radiance.reshape(spec.height, spec.width, 3).astype(np.float32), spec, rng)
+    return Picture(image, found.object_id.reshape(spec.height, spec.width))
+
+
+def _surfaces(
+    world: World,
+    found: Surface,
+    hit: npt.NDArray[np.int64],
+    origin: F64,
+    directions: F32,
+    light: Light,
+    moving: LabelledScene | None,
+    spec: CameraSpec,
+    rng: np.random.Generator,
+) -> F32:
+    """Radiance of the pixels that met something, with cast shadows and blocked sky."""
+    ray, normal = directions[hit], found.normal[hit]
+    point = (origin + ray * found.range_m[hit, None]).astype(np.float32)
+    start = point + normal * np.float32(0.02)
+    lit = np.zeros(len(hit), np.float32)
+    sunny = np.flatnonzero(normal @ light.to_sun > 0.0)
+    if light.sun.max() > 0.05 and len(sunny):
+        to_sun = np.broadcast_to(light.to_sun, (len(sunny), 3))
+        lit[sunny] = ~world.occluded(start[sunny], to_sun, 80.0, moving)
+    scatter = rng.standard_normal((len(hit), 3), dtype=np.float32)
+    scatter /= np.linalg.norm(scatter, axis=1, keepdims=True)
+    up = normal * np.float32(1.05) + scatter
+    up /= np.linalg.norm(up, axis=1, keepdims=True)
+    whole = np.ones(spec.width * spec.height, np.float32)
+    whole[hit] = ~world.occluded(start, up, 2.5, moving)
+    smooth = cv2.blur(whole.reshape(spec.height, spec.width), (5, 5)).reshape(-1)
+    open_sky = 0.35 + 0.65 * smooth[hit]
+    return shade(world.materials, found.material[hit], point, normal, ray, lit, open_sky, light)
+
+
+def _develop(radiance: F32, spec: CameraSpec, rng: np.random.Generator) -> U8:
+    """Radiance [H,W,3] to bytes: exposure, lens, tone curve, noise."""
+    exposure = spec.key / max(float(np.median(radiance[radiance.shape[0] // 3 :])), 1e-3)
+    if spec.blur_px > 0.05:
+        radiance = np.asarray(cv2.GaussianBlur(radiance, (0, 0), spec.blur_px), np.float32)
+    x = np.linspace(-1, 1, spec.width, dtype=np.float32)
+    y = np.linspace(-1, 1, spec.height, dtype=np.float32)
+    falloff = 1.0 - spec.vignette * 0.5 * (x[None] ** 2 + y[:, None] ** 2)
+    linear = radiance * (exposure * falloff)[..., None] * np.asarray(spec.white, np.float32)
+    linear = linear / (1.0 + 0.25 * linear)  # highlights roll off
+    tone = np.power(np.clip(linear, 0.0, 1.0), 1.0 / spec.gamma)
+    grain = rng.standard_normal(tone.shape, dtype=np.float32)
+    tone += spec.noise * grain * (0.6 + 0.8 * np.sqrt(np.maximum(tone, 0.0)))
+    return (np.clip(tone, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)

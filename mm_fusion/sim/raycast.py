@@ -1,0 +1,82 @@
+"""Ray casting on triangle meshes, by Open3D's Embree scene. The only import of Open3D."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ctypes.util
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+
+def _load_open3d() -> Any:
+    """Import Open3D, loading a packaged libusb first where the system has none."""
+    if ctypes.util.find_library("usb-1.0") is None:
+        with contextlib.suppress(ImportError):
+            import libusb_package
+
+            path = libusb_package.get_library_path()
+            if path is not None:
+                ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+    import open3d
+
+    return open3d
+
+
+_o3d = _load_open3d()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits:
+    """What rays met: ``range_m`` f32 [N] (inf: nothing), ``triangle`` i64 [N] (-1: nothing) and
+    ``normal`` f32 [N,3], unit length, turned towards the ray's origin."""
+
+    range_m: F32
+    triangle: I64
+    normal: F32
+
+
+class RayScene:
+    """One set of triangles to cast rays at: ``vertices`` [V,3] m and ``triangles`` [T,3]."""
+
+    def __init__(
+        self, vertices: npt.NDArray[np.floating], triangles: npt.NDArray[np.integer], threads: int
+    ) -> None:
+        self._threads = threads
+        self._scene = _o3d.t.geometry.RaycastingScene(nthreads=threads)
+        self._scene.add_triangles(
+            _o3d.core.Tensor(np.ascontiguousarray(vertices, dtype=np.float32)),
+            _o3d.core.Tensor(np.ascontiguousarray(triangles, dtype=np.uint32)),
+        )
+
+    def cast(self, origins: F32, directions: F32) -> Hits:
+        """First hits of rays with unit ``directions`` [N,3] from ``origins`` [N,3] or [3]."""
+        answer = self._scene.cast_rays(_rays(origins, directions), nthreads=self._threads)
+        range_m = answer["t_hit"].numpy()
+        hit = np.isfinite(range_m)
+        triangle = np.where(hit, answer["primitive_ids"].numpy().astype(np.int64), -1)
+        normal = answer["primitive_normals"].numpy()
+        away = np.einsum("ij,ij->i", normal, directions) > 0.0
+        normal[away] *= -1.0
+        return Hits(range_m, triangle, normal)
+
+    def occluded(self, origins: F32, directions: F32, far_m: float) -> npt.NDArray[np.bool_]:
+        """Whether anything lies within ``far_m`` along each ray."""
+        answer = self._scene.test_occlusions(
+            _rays(origins, directions), tnear=0.0, tfar=far_m, nthreads=self._threads
+        )
+        return np.asarray(answer.numpy())
+
+
+def _rays(origins: F32, directions: F32) -> Any:
+    rays = np.empty((len(directions), 6), np.float32)
+    rays[:, :3] = origins
+    rays[:, 3:] = directions
+    return _o3d.core.Tensor(rays)

@@ -1,0 +1,196 @@
+"""How surfaces look: procedural textures, sun, sky, shadows and haze."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.sim.materials import MaterialArrays, Texture
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Light:
+    """The weather: unit direction ``to_sun`` [3], linear RGB of sun, ambient and sky."""
+
+    to_sun: F32
+    sun: F32
+    ambient: F32
+    zenith: F32
+    horizon: F32
+    haze_m: float
+    cloud: float
+    seed: int
+
+    @staticmethod
+    def random(rng: np.random.Generator) -> Light:
+        """Anything from a clear noon to a grey evening."""
+        elevation, azimuth = float(rng.uniform(0.25, 1.25)), float(rng.uniform(-np.pi, np.pi))
+        to_sun = [
+            np.cos(elevation) * np.cos(azimuth),
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
+        ]
+        overcast = float(rng.choice([0.0, 0.0, 0.4, 0.9, 1.0]))
+        warmth = np.array([1.0, 0.93, 0.82]) ** float(rng.uniform(0.3, 1.6))
+        sun = 2.6 * (1 - overcast) * warmth
+        blue = np.array([0.35, 0.55, 1.0]) * (1 - overcast) + 0.95 * overcast
+        ambient = (0.45 + 0.45 * overcast) * (0.6 + 0.4 * blue) * float(rng.uniform(0.8, 1.3))
+        return Light(
+            to_sun=np.asarray(to_sun, np.float32),
+            sun=np.asarray(sun, np.float32),
+            ambient=np.asarray(ambient, np.float32),
+            zenith=np.asarray(blue * rng.uniform(0.7, 1.2), np.float32),
+            horizon=np.asarray((0.5 * blue + 0.6) * rng.uniform(0.9, 1.5), np.float32),
+            haze_m=float(np.exp(rng.uniform(np.log(200), np.log(4000)))),
+            cloud=float(rng.uniform(0.0, 1.0)),
+            seed=int(rng.integers(1 << 30)),
+        )
+
+
+def hash01(x: npt.NDArray[np.integer], y: npt.NDArray[np.integer], seed: int) -> F32:
+    """A number in [0, 1) that depends on integers and nothing else (an integer mix)."""
+    h = x.astype(np.uint32) * np.uint32(0x85EBCA6B)
+    h ^= y.astype(np.uint32) * np.uint32(0xC2B2AE35)
+    h += np.uint32(seed & 0xFFFFFFFF)
+    h ^= h >> np.uint32(15)
+    h *= np.uint32(0x2C1B3C6D)
+    h ^= h >> np.uint32(12)
+    h *= np.uint32(0x297A2D39)
+    h ^= h >> np.uint32(15)
+    return (h >> np.uint32(8)).astype(np.float32) * np.float32(1.0 / (1 << 24))
+
+
+def sky(direction: F32, light: Light) -> F32:
+    """Linear RGB [N,3] of the sky along unit directions [N,3]: a gradient and soft clouds."""
+    up = np.clip(direction[:, 2:3], 0.0, 1.0)
+    colour = light.horizon + (light.zenith - light.horizon) * np.sqrt(up)
+    plane = direction[:, :2] / (up + 0.15)
+    wave = np.zeros(len(direction), np.float32)
+    for k, scale in enumerate((1.3, 2.9, 5.3)):
+        phase = np.float32((light.seed >> (4 * k)) & 255)
+        wave += np.sin(
+            scale * plane[:, 0] + phase + 1.7 * np.sin(scale * plane[:, 1] + 2 * phase)
+        ) / (k + 1)
+    cover = np.clip(wave * 0.6 + light.cloud - 0.5, 0.0, 1.0)[:, None] * up**0.3
+    return _f32(colour * (1 - 0.7 * cover) + (0.7 * 1.3) * cover * light.horizon)
+
+
+def _f32(values: npt.NDArray[np.floating]) -> F32:
+    return values.astype(np.float32, copy=False)
+
+
+def _wall_u(point: F32, normal: F32) -> F32:
+    """A coordinate along a wall: the point along the horizontal tangent of its normal."""
+    length = np.maximum(np.hypot(normal[:, 0], normal[:, 1]), 1e-3)
+    return _f32((point[:, 1] * normal[:, 0] - point[:, 0] * normal[:, 1]) / length)
+
+
+def textured(materials: MaterialArrays, material: I64, point: F32, normal: F32) -> tuple[F32, Bool]:
+    """Albedo [N,3] at world points with unit normals, and who is a window pane there [N]."""
+    albedo = materials.albedo[material].copy()
+    kind = materials.texture[material]
+    params = materials.params[material]
+    pane = kind == Texture.GLASS
+    for texture, paint in (
+        (Texture.NOISE, _noise),
+        (Texture.BRICK, _brick),
+        (Texture.PLANKS, _planks),
+    ):
+        chosen = np.flatnonzero(kind == texture)
+        if len(chosen):
+            factor = paint(point[chosen], normal[chosen], params[chosen])
+            albedo[chosen] *= factor[:, None]
+    chosen = np.flatnonzero(kind == Texture.FACADE)
+    if len(chosen):
+        factor, glass = _facade(point[chosen], normal[chosen], params[chosen], material[chosen])
+        albedo[chosen] *= factor[:, None]
+        albedo[chosen[glass]] = 0.04
+        pane[chosen[glass]] = True
+    return albedo, pane
+
+
+def _noise(point: F32, normal: F32, params: F32) -> F32:
+    """Grains of a cell's size, and blotches twelve times as large."""
+    upright = np.abs(normal[:, 2]) < 0.7
+    first = np.where(upright, point[:, 0] + point[:, 1], point[:, 0])
+    second = np.where(upright, point[:, 2], point[:, 1])
+    fine = np.stack([first, second]) / params[:, 0]
+    small, large = np.floor(fine).astype(np.int64), np.floor(fine / 12.0).astype(np.int64)
+    a, b = hash01(small[0], small[1], 11), hash01(large[0], large[1], 12)
+    return _f32(1.0 + params[:, 1] * (a - 0.5) + 0.5 * params[:, 1] * (b - 0.5))
+
+
+def _brick(point: F32, normal: F32, params: F32) -> F32:
+    """Courses of bricks, slabs or tiles with joints between them."""
+    flat = np.abs(normal[:, 2]) > 0.8
+    u = np.where(flat, point[:, 0], _wall_u(point, normal))
+    v = np.where(flat, point[:, 1], point[:, 2])
+    row = np.floor(v / params[:, 0])
+    along = u / params[:, 1] + 0.5 * (row % 2)
+    tone = hash01(np.floor(along).astype(np.int64), row.astype(np.int64), 13) - 0.5
+    joint = (v / params[:, 0] - row < 0.1) | (along - np.floor(along) < 0.06)
+    return _f32((1.0 + params[:, 2] * tone) * np.where(joint, 0.75, 1.0))
+
+
+def _planks(point: F32, normal: F32, params: F32) -> F32:
+    u = _wall_u(point, normal) / params[:, 0]
+    plank = np.floor(u).astype(np.int64)
+    tone = hash01(plank, np.zeros_like(plank), 14) - 0.5
+    return _f32(1.0 + params[:, 1] * tone)
+
+
+def _facade(point: F32, normal: F32, params: F32, material: I64) -> tuple[F32, Bool]:
+    """Storeys of windows with lighter frames on upright faces: factor [N], window [N]."""
+    u, v = _wall_u(point, normal) / params[:, 1], (point[:, 2] + 0.3) / params[:, 0]
+    storey, bay = np.floor(v), np.floor(u)
+    x, y = np.abs(u - bay - 0.5), np.abs(v - storey - 0.55)
+    half = 0.5 * params[:, 2]
+    upright = np.abs(normal[:, 2]) < 0.3
+    filled = hash01(bay.astype(np.int64), storey.astype(np.int64) + material * 7, 15) < 0.88
+    window = (x < half) & (y < 0.26) & upright & filled & (v > 0.3)
+    frame = (x < half + 0.04) & (y < 0.3) & upright & filled & (v > 0.3)
+    grime = hash01(
+        np.floor(u * 6).astype(np.int64), np.floor(v * 8).astype(np.int64) + material, 16
+    )
+    base = np.where(v < 0.25, 0.7, 1.0)
+    factor = base * (0.94 + 0.1 * grime) * np.where(frame, 1.25, 1.0)
+    return _f32(factor), window
+
+
+def shade(
+    materials: MaterialArrays,
+    material: I64,
+    point: F32,
+    normal: F32,
+    ray: F32,
+    lit: F32,
+    open_sky: F32,
+    light: Light,
+) -> F32:
+    """Linear RGB [N,3] of surface points seen along unit ``ray`` [N,3].
+
+    ``lit`` [N] is how much of the sun, ``open_sky`` [N] how much of the sky reaches the point.
+    """
+    albedo, pane = textured(materials, material, point, normal)
+    sunny = np.clip(normal @ light.to_sun, 0.0, 1.0) * lit
+    hemisphere = (0.65 + 0.35 * normal[:, 2]) * open_sky
+    radiance = albedo * (sunny[:, None] * light.sun + hemisphere[:, None] * light.ambient)
+    shiny = np.flatnonzero(pane | (materials.texture[material] == Texture.PAINT))
+    if len(shiny):
+        n, r = normal[shiny], ray[shiny]
+        cosine = np.clip(-np.einsum("ij,ij->i", n, r), 0.0, 1.0)
+        mirror = r + 2 * cosine[:, None] * n
+        base = np.where(pane[shiny], 0.07, 0.05)
+        fresnel = (base + (0.75 - base) * (1 - cosine) ** 4)[:, None].astype(np.float32)
+        seen = np.where(mirror[:, 2:3] > 0.0, sky(mirror, light), 0.25 * light.horizon)
+        glint = np.clip(mirror @ light.to_sun, 0.0, 1.0) ** 60 * lit[shiny]
+        radiance[shiny] = (
+            radiance[shiny] * (1 - fresnel) + seen * fresnel + 0.35 * glint[:, None] * light.sun
+        )
+    return radiance

@@ -1,0 +1,280 @@
+"""Who moves: cars and cyclists that follow their lanes and keep their distance, and walkers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from mm_fusion.sim.layout import Path
+from mm_fusion.sim.models import CAR, CYCLIST, PEDESTRIAN, ObjectModel
+from mm_fusion.sim.town import Town
+
+F64 = npt.NDArray[np.float64]
+Rng = np.random.Generator
+
+STEP_S = 0.1
+_LOOK_M = np.arange(1.0, 28.0, 1.5)
+_LATERAL_MS2 = 2.2
+_BRAKE_MS2 = 2.0
+_PATIENCE_S = 2.5  # then one goes on, whoever comes across
+_HALF_LENGTH_M = {CAR: 2.3, CYCLIST: 0.9, PEDESTRIAN: 0.4}
+_CLEARANCE_M = {CAR: 1.9, CYCLIST: 1.4, PEDESTRIAN: 1.5}
+_CIRCLE = {CAR: (1.0, 1.4), CYCLIST: (0.45, 0.6), PEDESTRIAN: (0.4, 0.0)}  # radius, spread
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mover:
+    """One that moves: its model, its path, and the way it has gone at steps of STEP_S."""
+
+    model: ObjectModel
+    path: Path
+    way_m: F64
+
+    def pose(self, t: float) -> tuple[F64, float, F64, float]:
+        """Position [3] of the bottom centre, heading, velocity [2], and way at a time."""
+        times = np.arange(len(self.way_m)) * STEP_S
+        way = np.interp([t - 0.05, t, t + 0.05], times, self.way_m)
+        points, yaw = self.path.at(way)
+        velocity = (points[2, :2] - points[0, :2]) / 0.1
+        return points[1], float(yaw[1]), velocity, float(way[1])
+
+    def active(self, t: float) -> bool:
+        """Whether it is in the world at a time: it leaves where its path ends."""
+        k = min(int(t / STEP_S) + 1, len(self.way_m) - 1)
+        return bool(self.way_m[k] < self.path.length_m - 0.6)
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """How many of each kind to send on their way, and how fast the ego vehicle would like to go."""
+
+    cars: int
+    cyclists: int
+    walkers: int
+    ego_speed_ms: float
+
+
+@dataclass(eq=False)
+class _Driver:
+    model: ObjectModel | None  # None: the ego vehicle
+    label: int
+    path: Path
+    way: float
+    speed: float
+
+
+def ego_route(town: Town, rng: Rng, length_m: float) -> Path:
+    """A lane route of at least ``length_m`` through the town, with a turn or more."""
+    best: F64 | None = None
+    for _ in range(60):
+        plan = town.layout.lane_route(rng, turns=3, length_m=length_m + 30.0)
+        if best is None or len(plan) > len(best):
+            best = plan
+        if 0.5 * len(plan) >= length_m:
+            break
+    assert best is not None
+    return Path(town.layout, best, on_road=True)
+
+
+def drive_traffic(
+    town: Town, rng: Rng, ego_path: Path, demand: Demand, duration_s: float
+) -> tuple[F64, list[Mover]]:
+    """Let everyone move for ``duration_s``: the ego vehicle's way [T] at steps of STEP_S, and the
+    movers. Movers that would run into someone are left out; standing objects the ego vehicle or
+    a car would touch are taken out of ``town``."""
+    near = cKDTree(ego_path.points[:, :2])
+    drivers = [_Driver(None, CAR, ego_path, 8.0, demand.ego_speed_ms)]
+    for label, count in ((CYCLIST, demand.cyclists), (CAR, demand.cars)):
+        drivers += _spawn_drivers(town, rng, near, label, count)
+    walkers = [_spawn_walker(town, rng, near, duration_s) for _ in range(demand.walkers)]
+    ways = _simulate(drivers, walkers, duration_s)
+    movers = [
+        Mover(d.model, d.path, way)
+        for d, way in zip(drivers[1:], ways[1:], strict=True)
+        if d.model is not None
+    ] + walkers
+    ego = Mover(town.cars[0], ego_path, ways[0])
+    return ways[0], _without_collisions(town, ego, movers)
+
+
+def _spawn_drivers(town: Town, rng: Rng, near: cKDTree, label: int, count: int) -> list[_Driver]:
+    drivers = []
+    models = town.cars if label == CAR else town.cyclists
+    for _ in range(count):
+        offset = 0.0 if label == CAR else float(rng.uniform(0.5, 1.1))
+        for _ in range(20):
+            plan = town.layout.lane_route(rng, 2, 260.0, offset)
+            start = int(rng.integers(0, max(1, len(plan) - 60)))
+            here = town.layout.warp(plan[start : start + 1])[0]
+            if near.query(here)[0] < (75.0 if label == CAR else 45.0):
+                break
+        else:
+            continue
+        path = Path(town.layout, plan[start:], on_road=True)
+        speed = float(rng.uniform(4.0, 13.0) if label == CAR else rng.uniform(2.5, 6.5))
+        if rng.random() < 0.06:
+            speed = 0.0  # one that waits
+        model = models[int(rng.integers(len(models)))]
+        drivers.append(_Driver(model, label, path, 0.0, speed))
+    return drivers
+
+
+def _spawn_walker(town: Town, rng: Rng, near: cKDTree, duration_s: float) -> Mover:
+    """Someone who walks along a pavement, or crosses the street."""
+    layout = town.layout
+    for _ in range(40):
+        block = layout.blocks[int(rng.integers(len(layout.blocks)))]
+        index = int(rng.integers(4))
+        street = block.streets[index]
+        if street is None:
+            continue
+        corner, along, inwards, length = block.side(index)
+        s, d = float(rng.uniform(0, length)), float(rng.uniform(0.9, layout.pavement_m - 0.5))
+        start = corner + s * along + d * inwards
+        if near.query(layout.warp(start[None])[0])[0] < 32.0:
+            break
+    speed = float(np.clip(rng.normal(1.35, 0.3), 0.6, 2.2))
+    way = speed * (duration_s + 4.0)
+    along = along * float(rng.choice([-1, 1]))
+    if street is not None and rng.random() < 0.3:
+        first = float(rng.uniform(0.0, 0.5)) * way
+        kerb = start + first * along
+        beyond = kerb - inwards * (2 * street.half_m + 2 * d)
+        corners = [start, kerb, beyond, beyond + along * way]
+    else:
+        corners = [start, start + along * (way + 2.0)]
+    plan = _sampled(np.array(corners))
+    path = Path(layout, plan, on_road=False, smooth_m=0.7)
+    model = town.walkers[int(rng.integers(len(town.walkers)))]
+    times = np.arange(round(duration_s / STEP_S) + 1) * STEP_S
+    return Mover(model, path, np.asarray(times * speed, np.float64))
+
+
+def _sampled(corners: F64) -> F64:
+    steps = np.linalg.norm(np.diff(corners, axis=0), axis=1)
+    way = np.concatenate([[0.0], np.cumsum(steps)])
+    at = np.arange(0.0, way[-1], 0.5)
+    return np.stack([np.interp(at, way, corners[:, k]) for k in range(2)], axis=1)
+
+
+def _speed_limit(path: Path, speed: float) -> F64:
+    """Speed at every point of a path that its curvature and the braking before it allow."""
+    curve = np.sqrt(_LATERAL_MS2 / np.maximum(np.abs(path.curvature), 1e-4))
+    limit = np.minimum(curve, speed)
+    for k in range(len(limit) - 2, -1, -1):
+        limit[k] = min(limit[k], np.sqrt(limit[k + 1] ** 2 + 2 * _BRAKE_MS2 * 0.5))
+    return np.asarray(limit)
+
+
+def _simulate(drivers: list[_Driver], walkers: list[Mover], duration_s: float) -> list[F64]:
+    """The ways [T] of all drivers: everyone keeps to the limit and brakes for who is ahead."""
+    count, steps = len(drivers), round(duration_s / STEP_S) + 1
+    longest = max(len(d.path.points) for d in drivers)
+    points = np.stack(
+        [
+            np.pad(d.path.points[:, :2], ((0, longest - len(d.path.points)), (0, 0)), "edge")
+            for d in drivers
+        ]
+    )
+    limits = [_speed_limit(d.path, d.speed) for d in drivers]
+    limit = np.stack([np.pad(v, (0, longest - len(v)), "edge") for v in limits])
+    yaw = np.stack([np.pad(d.path.yaw, (0, longest - len(d.path.yaw)), "edge") for d in drivers])
+    labels = np.array([d.label for d in drivers] + [PEDESTRIAN] * len(walkers))
+    half = np.array([_HALF_LENGTH_M[int(k)] for k in labels])
+    clear = np.array([_CLEARANCE_M[int(k)] for k in labels])
+    walked = np.array([w.path.at(w.way_m)[0][:, :2] for w in walkers]).reshape(
+        len(walkers), steps, 2
+    )
+    lengths = np.array([d.path.length_m for d in drivers])
+    way = np.array([d.way for d in drivers])
+    row = np.arange(count)
+    speed = limit[row, np.minimum((way / 0.5).astype(int), longest - 1)].copy()
+    ways, waited = np.zeros((steps, count)), np.zeros(count)
+    rank = np.arange(len(labels))
+    first = rank[:count, None] < rank[None, :count]
+    parked = np.array([d.speed == 0.0 for d in drivers])
+    for k in range(steps):
+        ways[k] = way
+        here = np.minimum((way / 0.5).astype(int), longest - 1)
+        position = np.concatenate([points[row, here], walked[:, k]])
+        look = np.minimum(here[:, None] + (_LOOK_M / 0.5).astype(int), longest - 1)
+        ahead = points[row[:, None], look]
+        distance = np.linalg.norm(ahead[:, :, None] - position[None, None], axis=-1)
+        heading = yaw[row, here]
+        cross = np.abs(np.sin(heading[:, None] - heading[None])) > 0.5
+        waives = np.zeros((count, len(labels)), bool)
+        waives[:, :count] = cross & first
+        waives[row, row] = True
+        # the ego vehicle minds who is ahead in its lane and who walks; the rest minds it
+        waives[0, :count] |= np.cos(heading[0] - heading) < 0.8
+        waives[:, :count] |= parked[None] | (
+            (waited > _PATIENCE_S)[:, None] & (np.cos(heading[:, None] - heading[None]) < 0.8)
+        )
+        blocked = (distance < clear) & ~waives[:, None, :]
+        each = blocked[:, :, :count].any(axis=1)
+        blocked[:, :, :count] &= ~(each & each.T & first)[:, None, :]
+        gaps = np.where(blocked, _LOOK_M[None, :, None] - half[None, None, :], np.inf)
+        gap = gaps.min(axis=(1, 2)) - half[:count] - 0.8
+        wanted = np.minimum(limit[row, here], np.sqrt(2 * _BRAKE_MS2 * np.maximum(gap, 0.0)))
+        speed = np.clip(wanted, speed - 5.0 * STEP_S, speed + 1.6 * STEP_S)
+        waited = np.where(speed < 0.3, waited + STEP_S, 0.0)
+        way = np.minimum(way + np.maximum(speed, 0.0) * STEP_S, lengths)
+    return [ways[:, i] for i in range(count)]
+
+
+def _circles(label: int, points: F64, yaw: F64) -> F64:
+    """Centres [T,3,2] of three circles that stand for an object's footprint."""
+    _, spread = _CIRCLE[label]
+    along = np.stack([np.cos(yaw), np.sin(yaw)], axis=-1)
+    return points[:, None, :2] + along[:, None, :] * (spread * np.array([-1.0, 0.0, 1.0])[:, None])
+
+
+def _without_collisions(town: Town, ego: Mover, movers: list[Mover]) -> list[Mover]:
+    """Drop movers that touch one before them in the list (the ego vehicle first), or a standing
+    object; and standing objects that the ego vehicle touches."""
+    times = np.arange(0, len(ego.way_m), 2)
+
+    def footprint(mover: Mover) -> F64:
+        points, yaw = mover.path.at(mover.way_m[times])
+        circles = _circles(mover.model.label, points, yaw)
+        gone = mover.way_m[times] >= mover.path.length_m - 0.6
+        circles[gone] = np.nan
+        return circles
+
+    own = footprint(ego)
+    clearing = cKDTree(own.reshape(-1, 2)[np.isfinite(own.reshape(-1, 2)).all(axis=1)])
+    standing = []
+    for item in town.standing:
+        circles = _circles(item.model.label, item.position[None], np.array([item.yaw_rad]))[0]
+        if clearing.query(circles)[0].min() > _CIRCLE[item.model.label][0] + 1.15:
+            standing.append((item, circles))
+    town.standing = [item for item, _ in standing]
+    trees = {}
+    for label in (CAR, PEDESTRIAN):
+        found = [c for item, c in standing if item.model.label == label]
+        trees[label] = cKDTree(np.concatenate(found)) if found else None
+    kept: list[Mover] = []
+    prints: list[tuple[F64, float]] = [(own, _CIRCLE[CAR][0])]
+    for mover in movers:
+        radius = _CIRCLE[mover.model.label][0]
+        mine = footprint(mover)
+        flat = mine.reshape(-1, 2)
+        flat = flat[np.isfinite(flat).all(axis=1)]
+        hits = any(
+            tree is not None
+            and len(flat)
+            and tree.query(flat)[0].min() < radius + _CIRCLE[label][0]
+            for label, tree in trees.items()
+        )
+        for other, other_radius in prints:
+            if hits:
+                break
+            gap = np.linalg.norm(mine[:, :, None] - other[:, None, :], axis=-1)
+            hits = bool((gap < radius + other_radius).any())
+        if not hits:
+            kept.append(mover)
+            prints.append((mine, radius))
+    return kept
