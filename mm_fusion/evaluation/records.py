@@ -28,8 +28,10 @@ TRACKS = "tracks.jsonl"
 POSE = "pose.tum"
 POSE_LOCAL = "pose_local.tum"
 GPS = "gps.tum"
+TIMING = "timing.jsonl"
 SUMMARY = "summary.json"
-ABLATIONS = ("camera", "lidar")  # folders of the runs with only that input
+EVALUATION = "evaluation.json"
+SINGLE = {"camera": "only_camera", "lidar": "only_lidar"}  # runs with the other input withheld
 
 
 class RecordError(MmFusionError):
@@ -75,6 +77,13 @@ def tracks_line(result: FusionResult) -> str:
     """The line of ``tracks.jsonl``; boxes in the tracks' own frame, each with its ``id``."""
     items = [{"id": t.track_id, **_box(t)} for t in result.tracks]
     return _line(result, result.track_frame_id, "tracks", items)
+
+
+def timing_line(result: FusionResult) -> str:
+    """The line of ``timing.jsonl``: what each station took, in ms. Differs from run to run."""
+    spent_ms = {name: round(ns / 1e6, 4) for name, ns in result.stage_ns.items()}
+    record = {"stamp_ns": int(result.stamp_ns), "mode": result.mode.value, "stage_ms": spent_ms}
+    return json.dumps(record, separators=(",", ":")) + "\n"
 
 
 def read_lines(path: Path, key: str = "detections") -> list[dict[str, Any]]:
