@@ -46,7 +46,7 @@ class Grid:
     z_max_m: float = 4.0
     pillar_m: float = 0.4
     height_bins: int = 16
-    stride: int = 2  # of the output map, in pillars
+    bev_stride: int = 2  # of the backbone's finest map, in pillars
 
     @property
     def nx(self) -> int:
@@ -59,14 +59,14 @@ class Grid:
         return round((self.y_max_m - self.y_min_m) / self.pillar_m)
 
     @property
-    def cell_m(self) -> float:
-        """Side of a cell of the output map."""
-        return self.pillar_m * self.stride
+    def bev_cell_m(self) -> float:
+        """Side of a cell of the backbone's finest map; the output map has the pillars' cells."""
+        return self.pillar_m * self.bev_stride
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Cells of the output map: [x, y]."""
-        return self.nx // self.stride, self.ny // self.stride
+    def bev_shape(self) -> tuple[int, int]:
+        """Cells of the backbone's finest map: [x, y]."""
+        return self.nx // self.bev_stride, self.ny // self.bev_stride
 
 
 @dataclass(frozen=True)
@@ -268,10 +268,9 @@ class Lift(nn.Module):
 
     def __init__(self, grid: Grid, w: Widths) -> None:
         super().__init__()
-        self.shape = grid.shape
-        nx, ny = grid.shape
-        xs = grid.x_min_m + (torch.arange(nx) + 0.5) * grid.cell_m
-        ys = grid.y_min_m + (torch.arange(ny) + 0.5) * grid.cell_m
+        self.shape = nx, ny = grid.bev_shape
+        xs = grid.x_min_m + (torch.arange(nx) + 0.5) * grid.bev_cell_m
+        ys = grid.y_min_m + (torch.arange(ny) + 0.5) * grid.bev_cell_m
         gx, gy = torch.meshgrid(xs, ys, indexing="ij")
         per_height = [torch.stack([gx, gy, torch.full_like(gx, z)], -1) for z in self.HEIGHTS_M]
         # the heights of a cell lie side by side, so that a reshape makes them channels
@@ -371,14 +370,22 @@ class BevBackbone(nn.Module):
 
 
 class Head(nn.Module):
-    """Class heat map logits [B,3,nx,ny] and box regressions [B,10,nx,ny] (Yin et al., 2021)."""
+    """Class heat map logits [B,3,nx,ny] and box regressions [B,10,nx,ny] (Yin et al., 2021).
+
+    Each cell of the backbone's map speaks for its four pillars, so that people who walk side by
+    side keep a peak each.
+    """
 
     def __init__(self, w: Widths) -> None:
         super().__init__()
         self.shared = conv(w.bev2, w.bev2)
-        self.heat = nn.Sequential(conv(w.bev2, w.bev2), nn.Conv2d(w.bev2, len(CLASSES), 1))
-        self.boxes = nn.Sequential(conv(w.bev2, w.bev2), nn.Conv2d(w.bev2, REGRESSION_CHANNELS, 1))
-        nn.init.constant_(self.heat[-1].bias, -3.5)  # few cells hold an object
+        self.heat = nn.Sequential(
+            conv(w.bev2, w.bev2), nn.Conv2d(w.bev2, 4 * len(CLASSES), 1), nn.PixelShuffle(2)
+        )
+        self.boxes = nn.Sequential(
+            conv(w.bev2, w.bev2), nn.Conv2d(w.bev2, 4 * REGRESSION_CHANNELS, 1), nn.PixelShuffle(2)
+        )
+        nn.init.constant_(self.heat[1].bias, -4.0)  # few cells hold an object
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.shared(x)
@@ -437,7 +444,7 @@ class FusionNet(nn.Module):
 
         A cell answers where its score is the largest of its 3x3 neighbourhood in its class.
         """
-        grid, (nx, ny) = self.grid, self.grid.shape
+        grid, nx, ny = self.grid, self.grid.nx, self.grid.ny
         batch, cells = maps.heat.shape[0], nx * ny
         heat = torch.sigmoid(maps.heat)
         peaks = F.max_pool2d(heat, 3, stride=1, padding=1)
@@ -449,8 +456,8 @@ class FusionNet(nn.Module):
         base = torch.arange(batch, device=cell.device).unsqueeze(1) * cells
         r = rows.index_select(0, (cell + base).reshape(-1)).reshape(batch, TOP_K, -1)
         ix, iy = (cell // ny).to(r.dtype), (cell % ny).to(r.dtype)
-        x = grid.x_min_m + (ix + r[..., 0]) * grid.cell_m
-        y = grid.y_min_m + (iy + r[..., 1]) * grid.cell_m
+        x = grid.x_min_m + (ix + r[..., 0]) * grid.pillar_m
+        y = grid.y_min_m + (iy + r[..., 1]) * grid.pillar_m
         size = torch.exp(r[..., 3:6].clamp(-MAX_ABS_LOG_SIZE, MAX_ABS_LOG_SIZE))
         yaw = torch.atan2(r[..., 6], r[..., 7])
         boxes = torch.cat(

@@ -12,8 +12,8 @@ from mm_fusion.training.network_torch import CLASSES, REGRESSION_CHANNELS, Grid
 
 MIN_POINTS = 3
 MIN_PIXELS = 30
-SIGMA_CELLS = 0.8
-RADIUS_CELLS = 2  # where the Gaussian is drawn; beyond 2.5 sigma it is nothing
+SIGMA_CELLS = (1.5, 0.9, 1.1)  # by class
+RADIUS_CELLS = 3  # where the Gaussian is drawn
 REGRESSION_RADIUS_CELLS = 1
 
 
@@ -38,12 +38,15 @@ class Targets:
         )
 
 
-def regression(box: npt.NDArray[np.float32], cell_xy: tuple[int, int], grid: Grid) -> list[float]:
-    """The ten numbers the head should give for ``box`` [9] at a cell; decode() is its inverse."""
+def regression(box: npt.NDArray[np.float32], grid: Grid) -> list[float]:
+    """The ten numbers the head should give for ``box`` [9] at cell (0, 0).
+
+    At another cell the first two are less by its indices. decode() is the inverse.
+    """
     x, y, z, length, width, height, yaw, vx, vy = (float(v) for v in box)
     return [
-        (x - grid.x_min_m) / grid.cell_m - cell_xy[0],
-        (y - grid.y_min_m) / grid.cell_m - cell_xy[1],
+        (x - grid.x_min_m) / grid.pillar_m,
+        (y - grid.y_min_m) / grid.pillar_m,
         z,
         *np.log([length, width, height]),
         np.sin(yaw),
@@ -65,28 +68,31 @@ def make_targets(
     An object that is seen by fewer than MIN_POINTS points and MIN_PIXELS pixels is neither
     demanded nor punished: its surroundings carry no heat loss.
     """
-    nx, ny = grid.shape
+    nx, ny = grid.nx, grid.ny
     heat = np.zeros((len(CLASSES), nx, ny), np.float32)
     heat_weight = np.ones_like(heat)
     target = np.zeros((REGRESSION_CHANNELS, nx, ny), np.float32)
     weight = np.zeros((nx, ny), np.float32)
     for box, label, points, pixels in zip(boxes, labels, num_points, num_pixels, strict=True):
-        ix = int(np.floor((box[0] - grid.x_min_m) / grid.cell_m))
-        iy = int(np.floor((box[1] - grid.y_min_m) / grid.cell_m))
+        ix = int(np.floor((box[0] - grid.x_min_m) / grid.pillar_m))
+        iy = int(np.floor((box[1] - grid.y_min_m) / grid.pillar_m))
         if not (0 <= ix < nx and 0 <= iy < ny):
             continue
-        seen = points >= MIN_POINTS or pixels >= MIN_PIXELS
-        for jx in range(max(0, ix - RADIUS_CELLS), min(nx, ix + RADIUS_CELLS + 1)):
-            for jy in range(max(0, iy - RADIUS_CELLS), min(ny, iy + RADIUS_CELLS + 1)):
-                if not seen:
-                    heat_weight[label, jx, jy] = 0.0
-                    continue
-                squared = (jx - ix) ** 2 + (jy - iy) ** 2
-                value = float(np.exp(-squared / (2.0 * SIGMA_CELLS**2)))
-                heat[label, jx, jy] = max(heat[label, jx, jy], value)
-                near = max(abs(jx - ix), abs(jy - iy)) <= REGRESSION_RADIUS_CELLS
-                if near and value > weight[jx, jy]:
-                    weight[jx, jy] = value
-                    target[:, jx, jy] = regression(box, (jx, jy), grid)
+        xs = slice(max(0, ix - RADIUS_CELLS), min(nx, ix + RADIUS_CELLS + 1))
+        ys = slice(max(0, iy - RADIUS_CELLS), min(ny, iy + RADIUS_CELLS + 1))
+        if points < MIN_POINTS and pixels < MIN_PIXELS:
+            heat_weight[label, xs, ys] = 0.0
+            continue
+        jx, jy = np.ogrid[xs, ys]
+        value = np.exp(-((jx - ix) ** 2 + (jy - iy) ** 2) / (2.0 * SIGMA_CELLS[label] ** 2))
+        heat[label, xs, ys] = np.maximum(heat[label, xs, ys], value.astype(np.float32))
+        near = np.maximum(np.abs(jx - ix), np.abs(jy - iy)) <= REGRESSION_RADIUS_CELLS
+        better = near & (value > weight[xs, ys])
+        weight[xs, ys][better] = value[better]
+        wanted = np.empty((REGRESSION_CHANNELS, *better.shape), np.float32)
+        wanted[:] = np.reshape(regression(box, grid), (-1, 1, 1))
+        wanted[0] -= jx
+        wanted[1] -= jy
+        target[:, xs, ys][:, better] = wanted[:, better]
     heat_weight[heat == 1.0] = 1.0
     return Targets(*(torch.from_numpy(a) for a in (heat, heat_weight, target, weight)))

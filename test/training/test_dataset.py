@@ -213,8 +213,8 @@ def test_total_is_finite_without_objects() -> None:
         np.zeros((0, 9), np.float32), *(np.zeros(0, np.int32) for _ in range(3)), GRID
     )
     targets = Targets.stack([empty])
-    logits = torch.full((1, 3, *GRID.shape), -15.0)
-    maps = Maps(logits, torch.zeros(1, 10, *GRID.shape), torch.zeros(1, 4, 32, 64))
+    logits = torch.full((1, 3, GRID.nx, GRID.ny), -15.0)
+    maps = Maps(logits, torch.zeros(1, 10, GRID.nx, GRID.ny), torch.zeros(1, 4, 32, 64))
     value = losses(maps, targets, torch.zeros(1, 32, 64, dtype=torch.int64))
     assert value.total.item() == pytest.approx(0.4 * np.log(4.0), abs=1e-3)
 

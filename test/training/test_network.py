@@ -122,7 +122,7 @@ def test_two_cameras_are_averaged_where_both_see() -> None:
 def test_lift_looks_at_the_cells_own_axis() -> None:
     grid = Grid()
     lift = Lift(grid, SMALL)
-    nx, ny = grid.shape
+    nx, ny = grid.bev_shape
     at = lift.at.reshape(nx, ny, len(lift.HEIGHTS_M), 3)
     assert at[0, 0, 0].tolist() == pytest.approx([-25.6 + 0.4, -25.6 + 0.4, 0.0])
     assert at[50, 40, 2].tolist() == pytest.approx([-25.6 + 50.5 * 0.8, -25.6 + 40.5 * 0.8, 1.2])
@@ -244,17 +244,17 @@ def test_a_batch_is_its_frames(net: FusionNet, frame: Frame) -> None:
 
 
 def test_decode_of_a_handmade_map(net: FusionNet) -> None:
-    nx, ny = net.grid.shape
+    nx, ny = net.grid.nx, net.grid.ny
     heat = torch.full((1, 3, nx, ny), -12.0)
     boxes = torch.zeros(1, 10, nx, ny)
     heat[0, 0, 40, 30], heat[0, 0, 41, 30] = 2.0, 1.0  # the second is no peak
     heat[0, 2, 41, 30] = 0.0  # but in another class it is
-    heat[0, 1, 95, 63] = 3.0
+    heat[0, 1, 191, 127] = 3.0
     boxes[0, :, 40, 30] = torch.tensor(
         [0.25, 0.75, 0.9, math.log(4.0), math.log(2.0), math.log(1.5), 1.0, 0.0, 3.0, -1.0]
     )
-    boxes[0, 7, 95, 63] = -1.0
-    boxes[0, 3, 95, 63] = 1e9  # a size that would overflow is held back
+    boxes[0, 7, 191, 127] = -1.0
+    boxes[0, 3, 191, 127] = 1e9  # a size that would overflow is held back
     got, scores, labels = net.decode(Maps(heat, boxes, torch.zeros(1)))
     assert got.shape == (1, TOP_K, 9)
     assert labels.dtype == torch.int64
@@ -263,7 +263,7 @@ def test_decode_of_a_handmade_map(net: FusionNet) -> None:
     assert scores[0, :3].tolist() == pytest.approx(expected, rel=1e-5)
     assert scores[0, 3] < 0.01
     assert got[0, 1].tolist() == pytest.approx(
-        [-25.6 + 40.25 * 0.8, -25.6 + 30.75 * 0.8, 0.9, 4.0, 2.0, 1.5, math.pi / 2, 3.0, -1.0],
+        [-25.6 + 40.25 * 0.4, -25.6 + 30.75 * 0.4, 0.9, 4.0, 2.0, 1.5, math.pi / 2, 3.0, -1.0],
         abs=1e-4,
     )
     assert got[0, 0, 6].item() == pytest.approx(math.pi, abs=1e-5)
