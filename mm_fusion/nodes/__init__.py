@@ -1,0 +1,1 @@
+"""The ROS 2 side: the only code that imports rclpy. A callback converts, hands over, publishes."""

@@ -1,0 +1,304 @@
+"""The first road as a lifecycle node: camera and LIDAR in, detections, tracks and obstacles out.
+
+Two threads. The receiving one decodes (views on the message's bytes), matches, and hands over;
+the working one runs the network and publishes. Between them waits a short queue in which newer
+sets win.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, NamedTuple
+
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+
+from mm_fusion import wire
+from mm_fusion.config import Config
+from mm_fusion.nodes import qos
+from mm_fusion.nodes.diagnostics import Report
+from mm_fusion.nodes.fusion_outputs import FusionOutputs
+from mm_fusion.nodes.handover import NewestWins
+from mm_fusion.nodes.intake import Intake
+from mm_fusion.nodes.managed import ManagedNode, run_process
+from mm_fusion.nodes.timings import Timings
+from mm_fusion.nodes.transforms import TransformInput
+from mm_fusion.perception.calibration import Calibration
+from mm_fusion.perception.network import FusionNetwork
+from mm_fusion.perception.pipeline import PerceptionPipeline
+from mm_fusion.samples import (
+    CameraFrame,
+    CameraModel,
+    FusionResult,
+    LidarSweep,
+    Mode,
+    PoseEstimate,
+    Reason,
+    Rejection,
+    SyncedSet,
+)
+from mm_fusion.wire import StampedTransform
+
+IMAGE_CLASSES: dict[bool, tuple[type, str]] = {
+    False: (Image, "sensor_msgs/msg/Image"),
+    True: (CompressedImage, "sensor_msgs/msg/CompressedImage"),
+}
+CLOUD = "sensor_msgs/msg/PointCloud2"
+
+
+class Waiting(NamedTuple):
+    """A set on its way to the network: when its last message came, and when it was handed over."""
+
+    synced: SyncedSet
+    arrived_ns: int
+    queued_ns: int
+
+
+Small = PoseEstimate | CameraModel | StampedTransform
+
+
+class FusionNode(ManagedNode):
+    """``detections``, ``tracks``, ``obstacles``, ``markers``, ``debug/camera_0``, diagnostics."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("fusion_node", **options)
+
+    # ------------------------------------------------------------------------ transitions
+
+    def build(self, config: Config) -> None:
+        """Load the network and make the pipeline and the outputs."""
+        self._config = config
+        self._calibration = Calibration(config)
+        self._network = FusionNetwork.from_config(config)
+        self._pipeline = PerceptionPipeline(
+            config, self._network, self._calibration, time.perf_counter_ns
+        )
+        topics = config.topics
+        self._names = (*topics.cameras, *topics.lidars, topics.motion)
+        self._intake = Intake(self._names, config.nodes.input_timeout_s)
+        self._arrived_ns: dict[tuple[str, int], int] = {}
+        self._models: dict[str, CameraModel] = {}
+        self._timings = Timings()
+        self._last: FusionResult | None = None
+        self._outputs = FusionOutputs(self, config, self._calibration)
+        self._inputs: list[Any] = []
+        self._transforms: TransformInput | None = None
+        self.get_logger().info(f"network on {self._network.provider}: {self._network.model_path}")
+
+    def start(self) -> None:
+        """Start the worker, then subscribe."""
+        self._queue: NewestWins[Small, Waiting] = NewestWins(self._config.network.queue_size)
+        self._worker = threading.Thread(target=self._work, name="network")
+        self._worker.start()
+        self._transforms = TransformInput(self, self._config, self._queue.note, self._reject)
+        topics = self._config.topics
+        for camera, info in zip(topics.cameras, self._config.camera_info_topics(), strict=True):
+            kind, name = IMAGE_CLASSES[topics.camera_compressed]
+            self._open_raw(kind, name, camera)
+            self._open(CameraInfo, info, lambda m, s=camera: self._on_camera_info(m, s))
+        self._open_raw(PointCloud2, CLOUD, topics.lidars[0])
+        self._open(Odometry, topics.motion, self._on_motion, qos.FAST_SENSOR)
+
+    def stop(self) -> None:
+        """Unsubscribe, let the worker finish what waits, end it."""
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._inputs = []
+        if self._transforms is not None:
+            self._transforms.close()
+            self._transforms = None
+        self._queue.close()
+        self._worker.join()
+
+    def release(self) -> None:
+        """Close the outputs and let go of the network."""
+        if hasattr(self, "_outputs"):
+            self._outputs.close()
+            del self._outputs, self._pipeline, self._network
+
+    def _open_raw(self, kind: type, type_name: str, topic: str) -> None:
+        self._inputs.append(
+            self.create_subscription(
+                kind,
+                topic,
+                lambda raw: self._on_raw(type_name, raw, topic),
+                qos.SENSOR,
+                raw=True,
+                qos_overriding_options=qos.overridable(),
+            )
+        )
+
+    def _open(self, kind: type, topic: str, callback: Any, profile: Any = qos.SENSOR) -> None:
+        options = qos.overridable()
+        self._inputs.append(
+            self.create_subscription(kind, topic, callback, profile, qos_overriding_options=options)
+        )
+
+    # ------------------------------------------------------------- callbacks: receiving thread
+
+    def _on_raw(self, type_name: str, raw: bytes, sensor: str) -> None:
+        self._intake.arrived(sensor)
+        sample = wire.decode(type_name, raw, sensor, self._config.lidar.intensity_max)
+        if isinstance(sample, (CameraFrame, LidarSweep)):
+            self._need(sample.frame_id)
+            self._arrived_ns[sensor, sample.stamp_ns] = time.perf_counter_ns()
+            self._hand_over(self._pipeline.synchronizer.add(sample))
+        elif isinstance(sample, Rejection):
+            self._reject(sample)
+
+    def _on_motion(self, message: Odometry) -> None:
+        sensor = self._config.topics.motion
+        self._intake.arrived(sensor)
+        motion = wire.pose_from_message(message, sensor)
+        if isinstance(motion, Rejection):
+            self._reject(motion)
+            return
+        self._queue.note(motion)
+        self._hand_over(self._pipeline.synchronizer.advance(motion.stamp_ns))
+
+    def _on_camera_info(self, message: CameraInfo, sensor: str) -> None:
+        model = wire.from_message(message, sensor)
+        if isinstance(model, Rejection):
+            self._reject(model)
+        elif isinstance(model, CameraModel) and not _same(model, self._models.get(sensor)):
+            self._models[sensor] = model
+            self._need(model.frame_id)
+            self._queue.note(model)
+
+    def _need(self, frame_id: str) -> None:
+        if self._transforms is not None:
+            self._transforms.needed.add(frame_id)
+
+    def _hand_over(self, answers: list[SyncedSet | Rejection]) -> None:
+        for answer in answers:
+            if isinstance(answer, Rejection):
+                self._reject(answer)
+                continue
+            now_ns = time.perf_counter_ns()
+            given_up = self._queue.put(Waiting(answer, self._arrival_ns(answer, now_ns), now_ns))
+            if given_up is not None:
+                self._give_up(given_up.synced)
+
+    def _arrival_ns(self, synced: SyncedSet, now_ns: int) -> int:
+        """When the set's own reference came; older arrivals are forgotten."""
+        lidar = self._config.topics.lidars[0]
+        cameras = zip(self._config.topics.cameras, synced.cameras, strict=True)
+        names = [(name, f.stamp_ns) for name, f in cameras if f is not None]
+        if synced.lidar is not None:
+            names.insert(0, (lidar, synced.lidar.stamp_ns))
+        arrived_ns = self._arrived_ns.get(names[0], now_ns) if names else now_ns
+        while len(self._arrived_ns) > 100:
+            self._arrived_ns.pop(next(iter(self._arrived_ns)))
+        return arrived_ns
+
+    def _give_up(self, synced: SyncedSet) -> None:
+        for sensor in synced.dt_ns:
+            detail = "a newer set took its place: the network is slower than the sensors"
+            self._reject(Rejection(sensor, synced.stamp_ns, Reason.SUPERSEDED, detail))
+
+    def _reject(self, rejection: Rejection) -> None:
+        if self._intake.reject(rejection):
+            reason = rejection.reason.value
+            text = f"{rejection.sensor}: {reason}: {rejection.detail} (said once, then counted)"
+            self.get_logger().warning(text)
+
+    # ------------------------------------------------------------------------ working thread
+
+    def _work(self) -> None:
+        self._queue.run(self._learn, self._process)
+
+    def _learn(self, item: Small) -> None:
+        if isinstance(item, CameraModel):
+            self._calibration.set_camera(item)
+        elif isinstance(item, StampedTransform):
+            self._calibration.set_transform(item.parent, item.child, item.parent_from_child)
+        else:
+            self._pipeline.motion.add(item)
+
+    def _process(self, work: Waiting) -> None:
+        started_ns = time.perf_counter_ns()
+        result = self._pipeline.process(work.synced)
+        for rejection in result.rejections:
+            self._reject(rejection)
+        answered_ns = time.perf_counter_ns()
+        spent_ns = {
+            **result.stage_ns,
+            "sync_wait": work.queued_ns - work.arrived_ns,
+            "queue": started_ns - work.queued_ns,
+            "publish": 0,
+            "end_to_end": 0,
+        }
+        self._outputs.publish(result, work.synced)
+        published_ns = time.perf_counter_ns()
+        spent_ns["publish"] = published_ns - answered_ns
+        spent_ns["end_to_end"] = published_ns - work.arrived_ns
+        self._timings.add(result, spent_ns)
+        self._outputs.publish_status(result, spent_ns, self._network.provider)
+        self._note_mode(result)
+
+    def _note_mode(self, result: FusionResult) -> None:
+        before, self._last = self._last, result
+        if before is None or before.mode != result.mode:
+            missing = f" (missing: {', '.join(result.missing)})" if result.missing else ""
+            self.get_logger().info(f"mode: {result.mode.value}{missing}")
+
+    # --------------------------------------------------------------------------- diagnostics
+
+    def reports(self) -> list[Report]:
+        """Inputs, drops, latency, provider, mode."""
+        report = Report("fusion")
+        self._intake.report_to(report)
+        self._timings.report_to(report)
+        report.put("provider", self._network.provider)
+        if self._transforms is None:
+            report.message_ok = "not active"
+            return [report]
+        self._transforms.tend()
+        self._report_state(report)
+        return [report]
+
+    def _report_state(self, report: Report) -> None:
+        last, silent = self._last, self._intake.silent()
+        topics = self._config.topics
+        sensors = (*topics.cameras, *topics.lidars)
+        if all(s in silent for s in sensors):
+            report.put("mode", Mode.NONE.value)
+            report.error("no camera and no LIDAR")
+        elif last is None:
+            report.put("mode", Mode.NONE.value)
+            report.error("no result yet")
+        else:
+            report.put("mode", last.mode.value)
+            report.put("missing", " ".join(last.missing))
+            report.put("ego_motion", last.ego_motion)
+            report.message_ok = last.mode.value
+            if last.mode != Mode.CAMERA_LIDAR:
+                report.warn(f"mode {last.mode.value}")
+        for sensor in silent:
+            report.warn(f"no {sensor}")
+        assert self._transforms is not None
+        for frame in self._transforms.missing():
+            report.warn(f"no transform from {self._config.frames.base} to {frame}")
+        for camera in topics.cameras:
+            if camera not in self._models and camera not in silent:
+                report.warn(f"no CameraInfo for {camera}")
+
+
+def _same(one: CameraModel, two: CameraModel | None) -> bool:
+    return (
+        two is not None
+        and (one.frame_id, one.height, one.width) == (two.frame_id, two.height, two.width)
+        and one.distortion_model == two.distortion_model
+        and one.k.tolist() == two.k.tolist()
+        and one.d.tolist() == two.d.tolist()
+    )
+
+
+def main() -> None:
+    """The fusion_node executable."""
+    run_process(FusionNode)
+
+
+if __name__ == "__main__":
+    main()

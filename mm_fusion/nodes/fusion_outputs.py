@@ -1,0 +1,94 @@
+"""What fusion_node publishes; the heavy topics only while somebody listens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import Image, PointCloud2
+from vision_msgs.msg import Detection3DArray
+from visualization_msgs.msg import MarkerArray
+
+from mm_fusion.config import Config
+from mm_fusion.nodes import messages, qos
+from mm_fusion.nodes.diagnostics import Report
+from mm_fusion.perception.calibration import Calibration
+from mm_fusion.perception.obstacles import obstacle_points
+from mm_fusion.perception.overlay import draw_overlay
+from mm_fusion.samples import FusionResult, Mode, SyncedSet
+from mm_fusion.wire import encode
+
+
+class FusionOutputs:
+    """The publishers of fusion_node. Used from the working thread."""
+
+    def __init__(self, node: LifecycleNode, config: Config, calibration: Calibration) -> None:
+        self._node = node
+        self._config = config
+        self._calibration = calibration
+        made = []
+        for kind, topic in (
+            (Detection3DArray, "detections"),
+            (Detection3DArray, "tracks"),
+            (PointCloud2, "obstacles"),
+            (MarkerArray, "markers"),
+            (DiagnosticArray, "fusion/status"),
+            *((Image, f"debug/camera_{slot}") for slot in range(len(config.topics.cameras))),
+        ):
+            publisher = node.create_lifecycle_publisher(
+                kind, topic, qos.RESULT, qos_overriding_options=qos.overridable()
+            )
+            made.append(publisher)
+        self._made = made
+        self._detections, self._tracks, self._obstacles, self._markers, self._status = made[:5]
+        self._debug = made[5:]
+
+    def close(self) -> None:
+        """Destroy the publishers."""
+        for publisher in self._made:
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._made = []
+
+    def publish(self, result: FusionResult, synced: SyncedSet) -> None:
+        """The answer to one set."""
+        self._detections.publish(messages.detections(result))
+        self._tracks.publish(messages.tracks(result))
+        if self._markers.get_subscription_count():
+            self._markers.publish(messages.markers(result))
+        if self._obstacles.get_subscription_count():
+            points = obstacle_points(synced, self._calibration, self._config)
+            if points is not None:
+                stamp_ns, frame = result.stamp_ns, result.frame_id
+                self._obstacles.publish(encode.encode_pointcloud2(points, stamp_ns, frame))
+        for slot, publisher in enumerate(self._debug):
+            if publisher.get_subscription_count():
+                self._publish_debug(result, synced, slot)
+
+    def _publish_debug(self, result: FusionResult, synced: SyncedSet, slot: int) -> None:
+        frame = synced.cameras[slot]
+        if frame is None:
+            return
+        picture = draw_overlay(result, frame, self._calibration)
+        if picture is not None:
+            raw = encode.encode_image(picture, "rgb8", frame.stamp_ns, frame.frame_id)
+            self._debug[slot].publish(raw)
+
+    def publish_status(
+        self, result: FusionResult, spent_ns: Mapping[str, int], provider: str
+    ) -> None:
+        """One status per set: what took part and how long each station took."""
+        report = Report("result", result.mode.value)
+        report.put("mode", result.mode.value)
+        report.put("missing", " ".join(result.missing))
+        report.put("provider", provider)
+        report.put("ego_motion", result.ego_motion)
+        for stage, ns in spent_ns.items():
+            report.put(f"{stage}_ms", f"{ns / 1e6:.3f}")
+        for sensor, dt_ns in result.dt_ns.items():
+            report.put(f"dt_ms.{sensor}", f"{dt_ns / 1e6:.3f}")
+        if result.mode != Mode.CAMERA_LIDAR:
+            report.warn(f"mode {result.mode.value}")
+        out = DiagnosticArray(header=messages.header(result.stamp_ns, result.frame_id))
+        out.status = [report.message(self._node.get_fully_qualified_name())]
+        self._status.publish(out)

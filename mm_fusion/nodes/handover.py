@@ -1,0 +1,62 @@
+"""Between the thread that receives and the one that runs the network: bounded, the newest wins."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+# Without work, the small things are looked at this often, so that they do not pile up.
+LONGEST_WAIT_S = 0.5
+
+Small = TypeVar("Small")
+Work = TypeVar("Work")
+
+
+class NewestWins(Generic[Small, Work]):
+    """Work for one worker thread.
+
+    ``put`` work is bounded: when ``size`` pieces wait, the oldest is given up and returned to
+    the caller, who counts it. ``note`` hands over small things (motion, calibration) that are
+    never given up; all of them that were noted before a piece of work are handled before it.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._ready = threading.Condition()
+        self._work: deque[Work] = deque()
+        self._small: deque[Small] = deque()
+        self._closed = False
+
+    def note(self, item: Small) -> None:
+        """Hand over a small thing; the worker looks at it when it next has work."""
+        self._small.append(item)
+
+    def put(self, work: Work) -> Work | None:
+        """Hand over work; answers the piece that had to go for it."""
+        with self._ready:
+            given_up = self._work.popleft() if len(self._work) >= self._size else None
+            self._work.append(work)
+            self._ready.notify()
+        return given_up
+
+    def close(self) -> None:
+        """Let the worker finish what waits, then end."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify()
+
+    def run(self, on_small: Callable[[Small], None], on_work: Callable[[Work], None]) -> None:
+        """The worker's loop, until closed and empty."""
+        while True:
+            with self._ready:
+                self._ready.wait_for(lambda: self._work or self._closed, timeout=LONGEST_WAIT_S)
+                work = self._work.popleft() if self._work else None
+                done = self._closed and not self._work
+            for _ in range(len(self._small)):
+                on_small(self._small.popleft())
+            if work is not None:
+                on_work(work)
+            if done:
+                return

@@ -1,0 +1,218 @@
+"""What both lifecycle nodes share: configuration, transitions, diagnostics, start and end."""
+
+from __future__ import annotations
+
+import abc
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from mm_fusion.config import Config
+from mm_fusion.errors import MmFusionError
+from mm_fusion.nodes import qos
+from mm_fusion.nodes.declared import DeclaredParameters
+from mm_fusion.nodes.diagnostics import Report
+
+SUCCESS = TransitionCallbackReturn.SUCCESS
+FAILURE = TransitionCallbackReturn.FAILURE
+
+# A signal is only seen between two calls of the executor; the idle cost is ten calls a second.
+LONGEST_SPIN_S = 0.1
+
+
+class ManagedNode(LifecycleNode, abc.ABC):
+    """A lifecycle node around one road.
+
+    Subclasses build the road in ``build``, open inputs in ``start``, close them in ``stop``, let
+    go of the road in ``release``, and answer ``reports`` once per diagnostics period.
+    """
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self._declared = DeclaredParameters(self, Config)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.RESULT)
+        self._timer: Any = None
+        self._failure = ""
+
+    # ------------------------------------------------------------------ for the subclasses
+
+    @abc.abstractmethod
+    def build(self, config: Config) -> None:
+        """Make everything of the road. An MmFusionError refuses the transition."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Open the inputs."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """Close the inputs and wait for what is under way."""
+
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Let go of what ``build`` made."""
+
+    @abc.abstractmethod
+    def reports(self) -> list[Report]:
+        """What /diagnostics says now."""
+
+    # ----------------------------------------------------------------------- transitions
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read the parameters and build the road."""
+        return self._refusable("configure", lambda: self._configure(state))
+
+    def _configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        config = self._declared.build()
+        self.build(config)
+        period_s = config.nodes.diagnostics_period_s
+        # Steady time: with use_sim_time and a stopped clock, diagnostics must still come.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self.create_timer(period_s, self._tick, clock=steady)
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Open outputs, then inputs."""
+
+        def activate() -> TransitionCallbackReturn:
+            result = super(ManagedNode, self).on_activate(state)
+            self.start()
+            return result
+
+        return self._refusable("activate", activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Close inputs, finish what is under way, then close the outputs."""
+
+        def deactivate() -> TransitionCallbackReturn:
+            self.stop()
+            self._tick()
+            return super(ManagedNode, self).on_deactivate(state)
+
+        return self._refusable("deactivate", deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the road."""
+        return self._refusable("cleanup", lambda: self._let_go(state))
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End, from whatever state."""
+
+        def shutdown() -> TransitionCallbackReturn:
+            if state.label == "active":
+                self.stop()
+                self._tick()
+            return self._let_go(state)
+
+        return self._refusable("shutdown", shutdown)
+
+    def _let_go(self, _: LifecycleState) -> TransitionCallbackReturn:
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+            self._timer = None
+        self.release()
+        return SUCCESS
+
+    def _refusable(
+        self, name: str, transition: Callable[[], TransitionCallbackReturn]
+    ) -> TransitionCallbackReturn:
+        """rclpy swallows what a transition raises; here it is said before the transition fails."""
+        try:
+            return transition()
+        except MmFusionError as error:
+            self._failure = " ".join(str(error).split())
+            self.get_logger().error(f"cannot {name}: {self._failure}")
+            return FAILURE
+        except Exception:
+            self._failure = traceback.format_exc()
+            self.get_logger().fatal(f"error in {name}:\n{self._failure}")
+            raise
+
+    def _tick(self) -> None:
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.status = [r.message(self.get_fully_qualified_name()) for r in self.reports()]
+        self._diagnostics.publish(message)
+
+    def autostart(self) -> bool:
+        """Configure and activate. False where one of them was refused."""
+        if self.trigger_configure() != SUCCESS:
+            return False
+        return bool(self.trigger_activate() == SUCCESS)
+
+    def wants_autostart(self) -> bool:
+        """The parameter nodes.autostart."""
+        return bool(self.get_parameter("nodes.autostart").value)
+
+
+# ----------------------------------------------------------------------- start and end
+
+
+class Stop:
+    """Set by SIGINT and SIGTERM."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.asked = True
+
+
+def make_executor() -> Any:
+    """The executor of every node here; measurements: docs/decisions/0002-executor.md."""
+    try:
+        from rclpy.experimental import EventsExecutor
+    except ImportError:
+        from rclpy.executors import SingleThreadedExecutor
+
+        return SingleThreadedExecutor()
+    return EventsExecutor()
+
+
+def spin(node: Node, stop: Stop, until: Callable[[], bool] = lambda: False) -> None:
+    """Serve a node until a signal comes or ``until`` says so."""
+    executor = make_executor()
+    executor.add_node(node)
+    try:
+        while not stop.asked and not until() and rclpy.ok():
+            # EventsExecutor.spin() of rclpy 7.1.6 burns a core and delivers nothing.
+            executor.spin_once(timeout_sec=LONGEST_SPIN_S)
+    finally:
+        executor.remove_node(node)
+
+
+def run_managed(make: Callable[[], ManagedNode], args: Sequence[str] | None = None) -> int:
+    """The main function of a lifecycle node. 0 after a clean end, 1 where autostart was refused."""
+    rclpy.init(
+        args=list(args) if args is not None else None,
+        signal_handler_options=SignalHandlerOptions.NO,
+    )
+    stop = Stop()
+    node = make()
+    try:
+        if node.wants_autostart() and not node.autostart():
+            return 1
+        spin(node, stop)
+        node.trigger_shutdown()
+        return 0
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def run_process(make: Callable[[], ManagedNode]) -> None:
+    """Run a node and end the process with its exit code."""
+    sys.exit(run_managed(make, sys.argv))

@@ -1,0 +1,213 @@
+"""The second road as a lifecycle node: GPS, IMU and wheels in, odometry and TF out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from geometry_msgs.msg import TwistStamped, TwistWithCovarianceStamped
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import Imu, NavSatFix
+from tf2_msgs.msg import TFMessage
+
+from mm_fusion import wire
+from mm_fusion.config import Config
+from mm_fusion.geodesy import LocalTangentPlane
+from mm_fusion.geometry import FrameTree
+from mm_fusion.nodes import messages, qos
+from mm_fusion.nodes.diagnostics import Report
+from mm_fusion.nodes.intake import Intake
+from mm_fusion.nodes.managed import ManagedNode, run_process
+from mm_fusion.nodes.transforms import TransformInput
+from mm_fusion.pose.pipeline import PosePipeline
+from mm_fusion.samples import NS_PER_S, PoseEstimate, Rejection, Sample
+from mm_fusion.wire import StampedTransform
+
+WHEEL_CLASSES: dict[str, type] = {
+    "nav_msgs/msg/Odometry": Odometry,
+    "geometry_msgs/msg/TwistStamped": TwistStamped,
+    "geometry_msgs/msg/TwistWithCovarianceStamped": TwistWithCovarianceStamped,
+}
+
+
+class Pacer:
+    """Lets through at most ``rate_hz`` of a stream, by the stamps; 0 lets all through."""
+
+    def __init__(self, rate_hz: float) -> None:
+        self._step_ns = round(NS_PER_S / rate_hz) if rate_hz > 0 else 0
+        self._last_ns = 0
+
+    def __call__(self, stamp_ns: int) -> bool:
+        # A little early counts as due: at 100 Hz in and 50 Hz out every second one shall pass.
+        ahead_ns = stamp_ns - self._last_ns
+        if 0 <= ahead_ns < 0.9 * self._step_ns:
+            return False
+        self._last_ns = stamp_ns
+        return True
+
+
+class PoseNode(ManagedNode):
+    """``odometry/local``, ``odometry/global``, ``gps/filtered``, ``/tf`` and ``/diagnostics``."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("pose_node", **options)
+
+    def build(self, config: Config) -> None:
+        """Make the pipeline and the outputs."""
+        self._config = config
+        frames = FrameTree()
+        self._frames = frames
+        self._pipeline = PosePipeline(config, frames)
+        topics = config.topics
+        self._intake = Intake((topics.gps, topics.imu, topics.wheels), config.nodes.input_timeout_s)
+        self._plane: LocalTangentPlane | None = None
+        self._published = {"local": 0, "global": 0}
+        self._pace = {
+            config.frames.odom: Pacer(config.nodes.pose_rate_hz),
+            config.frames.map: Pacer(config.nodes.pose_rate_hz),
+        }
+        self._outputs = [
+            self.create_lifecycle_publisher(
+                kind, topic, profile, qos_overriding_options=qos.overridable()
+            )
+            for kind, topic, profile in (
+                (Odometry, "odometry/local", qos.RESULT),
+                (Odometry, "odometry/global", qos.RESULT),
+                (NavSatFix, "gps/filtered", qos.RESULT),
+                (TFMessage, "/tf", qos.TRANSFORMS),
+            )
+        ]
+        self._local, self._global, self._fix, self._tf = self._outputs
+        self._inputs: list[Any] = []
+        self._transforms: TransformInput | None = None
+
+    def start(self) -> None:
+        """Subscribe to TF and the three sensors."""
+        topics = self._config.topics
+        self._transforms = TransformInput(self, self._config, self._on_transform, self._reject)
+        for kind, topic in (
+            (NavSatFix, topics.gps),
+            (Imu, topics.imu),
+            (WHEEL_CLASSES[topics.wheels_type], topics.wheels),
+        ):
+            self._inputs.append(
+                self.create_subscription(
+                    kind,
+                    topic,
+                    lambda message, sensor=topic: self._on_sample(message, sensor),
+                    qos.FAST_SENSOR,
+                    qos_overriding_options=qos.overridable(),
+                )
+            )
+
+    def stop(self) -> None:
+        """Close the inputs."""
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._inputs = []
+        if self._transforms is not None:
+            self._transforms.close()
+            self._transforms = None
+
+    def release(self) -> None:
+        """Close the outputs."""
+        for publisher in getattr(self, "_outputs", []):
+            self.destroy_lifecycle_publisher(publisher)
+        self._outputs = []
+
+    # ------------------------------------------------------------------------- callbacks
+
+    def _on_sample(self, message: Any, sensor: str) -> None:
+        self._intake.arrived(sensor)
+        sample = wire.from_message(message, sensor)
+        for answer in [sample] if isinstance(sample, Rejection) else self._add(sample):
+            self._answer(answer)
+
+    def _add(self, sample: Any) -> list[PoseEstimate | Rejection]:
+        assert isinstance(sample, Sample)
+        if self._transforms is not None:
+            self._transforms.needed.add(sample.frame_id)
+        return self._pipeline.add(sample)  # type: ignore[arg-type]
+
+    def _on_transform(self, t: StampedTransform) -> None:
+        self._frames.set(t.parent, t.child, t.parent_from_child)
+
+    # --------------------------------------------------------------------------- answers
+
+    def _answer(self, answer: PoseEstimate | Rejection) -> None:
+        if isinstance(answer, Rejection):
+            self._reject(answer)
+        elif self._pace[answer.frame_id](answer.stamp_ns):
+            self._publish(answer)
+
+    def _reject(self, rejection: Rejection) -> None:
+        if self._intake.reject(rejection):
+            reason = rejection.reason.value
+            text = f"{rejection.sensor}: {reason}: {rejection.detail} (said once, then counted)"
+            self.get_logger().warning(text)
+
+    def _publish(self, estimate: PoseEstimate) -> None:
+        frames = self._config.frames
+        if estimate.frame_id == frames.odom:
+            self._published["local"] += 1
+            self._local.publish(messages.odometry(estimate))
+            parent, child, link = frames.odom, frames.base, estimate.frame_from_base
+        else:
+            self._published["global"] += 1
+            self._global.publish(messages.odometry(estimate))
+            self._publish_fix(estimate)
+            link = self._pipeline.map_from_odom
+            parent, child = frames.map, frames.odom
+        if self._config.nodes.publish_tf:
+            entry = messages.transform(estimate.stamp_ns, parent, child, link)
+            self._tf.publish(TFMessage(transforms=[entry]))
+
+    def _publish_fix(self, estimate: PoseEstimate) -> None:
+        datum = self._pipeline.datum
+        if datum is None or self._fix.get_subscription_count() == 0:
+            return
+        if self._plane is None or self._plane.datum != datum:
+            self._plane = LocalTangentPlane(*datum)
+        geodetic = self._plane.to_geodetic(estimate.frame_from_base.translation)
+        covariance = estimate.pose_covariance[:3, :3]
+        self._fix.publish(messages.fix(estimate, geodetic, covariance))
+
+    # ----------------------------------------------------------------------- diagnostics
+
+    def reports(self) -> list[Report]:
+        """Inputs and the state of the estimate."""
+        report = Report("pose", "local and global pose known")
+        self._intake.report_to(report)
+        report.put_all("published", self._published)
+        if self._transforms is None:
+            report.message_ok = "not active"
+            return [report]
+        self._transforms.tend()
+        if self._pipeline.local is None:
+            report.error("no local pose yet")
+        elif self._pipeline.global_ is None:
+            report.warn("no global pose yet")
+        self._report_accuracy(report)
+        for sensor in self._intake.silent():
+            report.warn(f"no {sensor}")
+        for warning in self._pipeline.warnings():
+            report.warn(warning)
+        return [report]
+
+    def _report_accuracy(self, report: Report) -> None:
+        if self._pipeline.datum is not None:
+            report.put("datum", " ".join(f"{v:.9g}" for v in self._pipeline.datum))
+        estimate = self._pipeline.global_
+        if estimate is not None:
+            variances = estimate.pose_covariance.diagonal()
+            report.put("global.sigma_east_m", float(variances[0] ** 0.5))
+            report.put("global.sigma_north_m", float(variances[1] ** 0.5))
+            report.put("global.sigma_yaw_rad", float(variances[5] ** 0.5))
+
+
+def main() -> None:
+    """The pose_node executable."""
+    run_process(PoseNode)
+
+
+if __name__ == "__main__":
+    main()
