@@ -416,3 +416,14 @@ def test_the_end_of_the_data_answers_what_waits() -> None:
     # AND nothing is left, so that old stamps are welcome again
     assert sync.flush() == []
     assert len(sets(run(sync, sweep(0), frame(1)))) == 1
+
+
+def test_a_frame_older_than_the_last_set_leads_no_set_of_its_own() -> None:
+    # GIVEN a sweep that went out alone, and a LIDAR silent since
+    sync = make(deadline_s=0.0, lidar_timeout_s=0.25)
+    assert [at(s) for s in sets(run(sync, sweep(100)))] == [100.0]
+    assert tell(sync, 400) == []
+    # WHEN a frame from before that sweep comes at last
+    # THEN it makes no set behind the one that has gone out, and is answered as late in the end
+    assert run(sync, frame(95)) == []
+    assert reasons(sync.flush()) == [("front", 95.0, Reason.LATE)]
