@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,23 @@ class Light:
             haze_m=float(np.exp(rng.uniform(np.log(200), np.log(4000)))),
             cloud=float(rng.uniform(0.0, 1.0)),
             seed=int(rng.integers(1 << 30)),
+        )
+
+    @staticmethod
+    def clear(rng: np.random.Generator) -> Light:
+        """A sunny day with a few clouds and clear air."""
+        day = Light.random(rng)
+        azimuth = float(rng.uniform(-np.pi, np.pi))
+        to_sun = np.array([0.55 * np.cos(azimuth), 0.55 * np.sin(azimuth), 0.835], np.float32)
+        return replace(
+            day,
+            to_sun=to_sun,
+            sun=np.array([2.5, 2.35, 2.1], np.float32),
+            ambient=np.array([0.42, 0.48, 0.58], np.float32),
+            zenith=np.array([0.32, 0.5, 0.9], np.float32),
+            horizon=np.array([0.85, 0.95, 1.1], np.float32),
+            haze_m=1500.0,
+            cloud=0.4,
         )
 
 

@@ -66,11 +66,11 @@ class _Driver:
     speed: float
 
 
-def ego_route(town: Town, rng: Rng, length_m: float) -> Path:
+def ego_route(town: Town, rng: Rng, length_m: float, turns: int) -> Path:
     """A lane route of at least ``length_m`` through the town, with a turn or more."""
     best: F64 | None = None
     for _ in range(60):
-        plan = town.layout.lane_route(rng, turns=3, length_m=length_m + 30.0)
+        plan = town.layout.lane_route(rng, turns, length_m + 30.0)
         if best is None or len(plan) > len(best):
             best = plan
         if 0.5 * len(plan) >= length_m:

@@ -192,10 +192,15 @@ class World:
 
 
 def build_world(
-    rng: np.random.Generator, extent_m: float, duration_s: float, demand: Demand, threads: int = 1
+    rng: np.random.Generator,
+    extent_m: float,
+    duration_s: float,
+    demand: Demand,
+    turns: int = 3,
+    threads: int = 1,
 ) -> World:
-    """Draw a town, a route for the ego vehicle and traffic around it."""
+    """Draw a town, a route for the ego vehicle of up to ``turns`` turns, and its traffic."""
     town = build_town(rng, extent_m)
-    path = ego_route(town, rng, demand.ego_speed_ms * duration_s + 20.0)
+    path = ego_route(town, rng, demand.ego_speed_ms * duration_s + 20.0, turns)
     way, movers = drive_traffic(town, rng, path, demand, duration_s)
     return World(town, EgoMotion(town.layout, path, way, STEP_S), movers, threads)
