@@ -1,0 +1,218 @@
+"""One of the two estimates: a filter with its clock, its recent past and its measurements."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.config import PoseConfig
+from mm_fusion.geometry import RigidTransform, wrap_angle_rad
+from mm_fusion.pose.filter import ACCEL, ATT, GYRO, POS, SCALE, SIZE, VEL, ErrorStateFilter
+from mm_fusion.samples import NS_PER_S, PoseEstimate
+
+F64 = npt.NDArray[np.float64]
+
+_NO_TURN = np.zeros(3)
+
+
+class Estimator:
+    """A filter in the frame ``frame_id`` (odom or map)."""
+
+    def __init__(
+        self, config: PoseConfig, frame_id: str, base: str, core: ErrorStateFilter, stamp_ns: int
+    ) -> None:
+        self.core = core
+        self.frame_id = frame_id
+        self.stamp_ns = stamp_ns
+        self._config = config
+        self._base = base
+        self._past: deque[tuple[int, F64, F64, F64, F64, F64]] = deque()
+        self._keep_ns = int((config.gps_max_delay_s + 0.2) * NS_PER_S)
+        self._remember()
+
+    # ------------------------------------------------------------------------ time passes
+
+    def step(self, stamp_ns: int) -> None:
+        """The filter has been propagated to ``stamp_ns``."""
+        self.stamp_ns = stamp_ns
+        self._remember()
+
+    def _remember(self) -> None:
+        core, past = self.core, self._past
+        past.append(
+            (
+                self.stamp_ns,
+                core.position,
+                core.velocity,
+                core.rotation,
+                core.position_moved,
+                core.velocity_moved,
+            )
+        )
+        while past[0][0] < self.stamp_ns - self._keep_ns:
+            past.popleft()
+
+    def knows(self, stamp_ns: int) -> bool:
+        """Whether the past reaches back to an instant."""
+        return self._past[0][0] <= stamp_ns
+
+    def at(self, stamp_ns: int) -> tuple[F64, F64, F64]:
+        """Position, velocity [3] and rotation [3,3] at an instant of the recent past.
+
+        Corrections made since then are applied to it, so that a late measurement is compared
+        with what the filter now believes about that instant.
+        """
+        after = self._past[-1]
+        before = after
+        for entry in reversed(self._past):
+            before = entry
+            if entry[0] <= stamp_ns:
+                break
+            after = entry
+        span = after[0] - before[0]
+        share = (stamp_ns - before[0]) / span if span > 0 else 0.0
+        share = min(1.0, max(0.0, share))
+        core = self.core
+        start = before[1] + (core.position_moved - before[4])
+        end = after[1] + (core.position_moved - after[4])
+        v_start = before[2] + (core.velocity_moved - before[5])
+        v_end = after[2] + (core.velocity_moved - after[5])
+        nearest = after[3] if share > 0.5 else before[3]
+        return start + (end - start) * share, v_start + (v_end - v_start) * share, nearest
+
+    # ------------------------------------------------------------------------ measurements
+
+    def fuse_wheels(self, stamp_ns: int, linear: F64, variance: F64, gate: float) -> float:
+        """Body velocity [3] measured at the wheels, variances [3], at its own instant.
+
+        Answers the squared normalised innovation of the forward speed; above ``gate`` (0: no
+        gate) nothing is fused.
+        """
+        core = self.core
+        _, velocity, rotation = self.at(stamp_ns)
+        body = velocity @ rotation
+        jacobian = core.body_velocity_jacobian()
+        jacobian[0] *= 1.0 + core.wheel_scale
+        jacobian[0, SCALE] = body[0]
+        residual = linear - body
+        residual[0] -= core.wheel_scale * body[0]
+        spread = float(jacobian[0] @ core.covariance @ jacobian[0]) + float(variance[0])
+        ratio = float(residual[0]) ** 2 / spread
+        if gate and ratio > gate:
+            return ratio
+        core.update(jacobian, residual, np.diag(variance))
+        return ratio
+
+    def fuse_velocity(self, body: F64, covariance: F64) -> None:
+        """Body velocity [3] from elsewhere; the position takes no step from it."""
+        residual = body - self.core.body_velocity()
+        self.core.update(
+            self.core.body_velocity_jacobian(), residual, covariance, hold_position=True
+        )
+
+    def fuse_sideways(self) -> None:
+        """No sideways and no vertical motion of the base (nonholonomic constraint)."""
+        body = self.core.body_velocity()
+        variance = lateral_variance(self._config, float(body[0]))
+        self.core.update(
+            self.core.body_velocity_jacobian()[1:], -body[1:], np.diag((variance, variance))
+        )
+
+    def position_test(
+        self, stamp_ns: int, enu: F64, variance: F64, lever_arm: F64
+    ) -> tuple[F64, F64, float, float]:
+        """A fix [3] of the antenna against the filter, at the fix's own instant.
+
+        Answers residual [3], Jacobian [3,16], and the squared Mahalanobis distance horizontally
+        and of the height.
+        """
+        position, _, rotation = self.at(stamp_ns)
+        arm = rotation @ lever_arm
+        age_s = (self.stamp_ns - stamp_ns) / NS_PER_S
+        x, y, z = arm.tolist()
+        jacobian = np.zeros((3, SIZE))
+        jacobian[:, POS] = np.eye(3)
+        jacobian[:, VEL] = np.eye(3) * -age_s
+        jacobian[:, ATT] = ((0.0, z, -y), (-z, 0.0, x), (y, -x, 0.0))
+        residual = enu - (position + arm)
+        flat, _ = self.core.innovation(jacobian[:2], residual[:2], variance[:2, :2])
+        height, _ = self.core.innovation(jacobian[2:], residual[2:], variance[2:, 2:])
+        return residual, jacobian, flat, height
+
+    def believe(self, offset: F64, travelled_m: float, sigma_m: float) -> None:
+        """Open the covariance for fixes that turned out to be right against the filter."""
+        distance = math.hypot(offset[0], offset[1])
+        spread = np.zeros(SIZE)
+        spread[:2] = distance**2 + sigma_m**2
+        spread[2] = float(offset[2]) ** 2
+        # A position that ran off has mostly run off by its heading.
+        spread[8] = min(1.0, distance / max(travelled_m, 1.0)) ** 2
+        self.core.covariance.flat[:: SIZE + 1] += spread
+
+    def fuse_heading(self, yaw_rad: float, sigma_rad: float) -> None:
+        """Heading of the base in the filter's frame."""
+        jacobian = np.zeros((1, SIZE))
+        jacobian[0, 8] = 1.0
+        residual = np.array((wrap_angle_rad(yaw_rad - self.core.yaw_rad()),))
+        self.core.update(jacobian, residual, np.array(((sigma_rad**2,),)), hold_position=True)
+
+    def fuse_rest(self, gyro: F64 | None, accel: F64 | None, span_s: float) -> None:
+        """At standstill: no velocity, and what an IMU measures then is bias and gravity.
+
+        ``gyro`` and ``accel`` [3] are means over ``span_s`` in base axes.
+        """
+        core, config = self.core, self._config
+        jacobian = np.zeros((3, SIZE))
+        jacobian[:, VEL] = np.eye(3)
+        core.update(jacobian, -core.velocity, np.eye(3) * 1e-4, hold_position=True)
+        if gyro is None or accel is None:
+            return
+        jacobian = np.zeros((3, SIZE))
+        jacobian[:, GYRO] = np.eye(3)
+        variance = config.gyro_noise**2 / span_s + 1e-8
+        core.update(jacobian, gyro - core.gyro_bias, np.eye(3) * variance, hold_position=True)
+        jacobian = np.zeros((3, SIZE))
+        up = core.rotation[2] * config.gravity_mps2  # specific force at rest
+        g = config.gravity_mps2
+        jacobian[:, ATT] = core.rotation.T @ np.array(
+            ((0.0, -g, 0.0), (g, 0.0, 0.0), (0.0, 0.0, 0.0))
+        )
+        jacobian[:, ACCEL] = np.eye(3)
+        variance = config.accel_noise**2 / span_s + 4e-4
+        core.update(
+            jacobian, accel - core.accel_bias - up, np.eye(3) * variance, hold_position=True
+        )
+
+    # ------------------------------------------------------------------------ what it says
+
+    def transform(self) -> RigidTransform:
+        """frame_from_base."""
+        return RigidTransform(self.core.rotation, self.core.position)
+
+    def estimate(self, angular: F64 | None, angular_variance: float) -> PoseEstimate:
+        """The answer at the filter's stamp. ``angular`` [3] rad/s in base axes as measured."""
+        core = self.core
+        twist = np.zeros((6, 6))
+        twist[:3, :3] = core.body_velocity_covariance()
+        twist[3:, 3:] = core.covariance[GYRO, GYRO]
+        twist[3, 3] += angular_variance
+        twist[4, 4] += angular_variance
+        twist[5, 5] += angular_variance
+        return PoseEstimate(
+            stamp_ns=self.stamp_ns,
+            frame_id=self.frame_id,
+            child_frame_id=self._base,
+            frame_from_base=self.transform(),
+            linear=core.body_velocity(),
+            angular=_NO_TURN if angular is None else angular - core.gyro_bias,
+            pose_covariance=core.pose_covariance(),
+            twist_covariance=twist,
+        )
+
+
+def lateral_variance(config: PoseConfig, speed_mps: float) -> float:
+    """Variance of sideways and vertical speed of a base that should have none."""
+    return config.lateral_sigma_mps**2 + (config.lateral_slip * speed_mps) ** 2

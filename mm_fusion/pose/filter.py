@@ -1,0 +1,244 @@
+"""The error-state Kalman filter: position, velocity, attitude, IMU biases, wheel scale.
+
+Nominal state: ``position`` and ``velocity`` of the base origin in the filter's frame,
+``rotation`` frame_from_base, ``gyro_bias`` and ``accel_bias`` in base axes, ``wheel_scale`` s
+(wheels report (1 + s) times the true forward speed). The error state has 16 elements in that
+order; the attitude error is a small rotation in the filter's own axes,
+``R_true = Exp(error) R``, so that heading error is its third element whatever the attitude is.
+
+After J. Sola, "Quaternion kinematics for the error-state Kalman filter" (2017), chapter 7
+(globally defined angular errors). Covariance updates are in Joseph form.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.geometry import skew
+
+F64 = npt.NDArray[np.float64]
+
+SIZE = 16
+POS = slice(0, 3)
+VEL = slice(3, 6)
+ATT = slice(6, 9)
+GYRO = slice(9, 12)
+ACCEL = slice(12, 15)
+SCALE = 15
+
+_IDENTITY = np.eye(SIZE)
+_I3 = np.eye(3)
+
+
+def rotation_exp(x: float, y: float, z: float) -> F64:
+    """Rotation matrix [3,3] of a rotation vector (Rodrigues), plain floats for speed."""
+    angle2 = x * x + y * y + z * z
+    if angle2 < 1e-8:
+        a = 1.0 - angle2 / 6.0
+        b = 0.5 - angle2 / 24.0
+    else:
+        angle = math.sqrt(angle2)
+        a = math.sin(angle) / angle
+        b = (1.0 - math.cos(angle)) / angle2
+    xy, xz, yz = b * x * y, b * x * z, b * y * z
+    ax, ay, az = a * x, a * y, a * z
+    c = 1.0 - b * angle2
+    return np.array(
+        (
+            (c + b * x * x, xy - az, xz + ay),
+            (xy + az, c + b * y * y, yz - ax),
+            (xz - ay, yz + ax, c + b * z * z),
+        )
+    )
+
+
+class ErrorStateFilter:
+    """One filter in one frame. It knows no stamps and no sensors, only steps and measurements."""
+
+    def __init__(self, gravity_mps2: float) -> None:
+        self.position: F64 = np.zeros(3)
+        self.velocity: F64 = np.zeros(3)
+        self.rotation: F64 = np.eye(3)
+        self.gyro_bias: F64 = np.zeros(3)
+        self.accel_bias: F64 = np.zeros(3)
+        self.wheel_scale = 0.0
+        self.covariance: F64 = np.zeros((SIZE, SIZE))
+        # What corrections have added so far: lets a past state be brought up to date.
+        self.position_moved: F64 = np.zeros(3)
+        self.velocity_moved: F64 = np.zeros(3)
+        self._gravity = gravity_mps2
+        self._phi: F64 = np.eye(SIZE)
+        self._steps = 0
+
+    # ------------------------------------------------------------------------ time passes
+
+    def propagate_imu(self, gyro: F64, accel: F64, dt_s: float, noise: F64) -> None:
+        """A step by inertial measurement: ``gyro`` rad/s and specific force ``accel`` [3] in base
+        axes, taken as constant over ``dt_s``. ``noise`` [16] is added to the variances.
+        """
+        wx, wy, wz = (0.5 * dt_s * (gyro - self.gyro_bias)).tolist()
+        half_turn = rotation_exp(wx, wy, wz)
+        middle = self.rotation @ half_turn
+        force = middle @ (accel - self.accel_bias)
+        fx, fy, fz = force.tolist()
+        acceleration = force.copy()
+        acceleration[2] -= self._gravity
+        half = 0.5 * dt_s * dt_s
+        self.position = self.position + self.velocity * dt_s + acceleration * half
+        self.velocity = self.velocity + acceleration * dt_s
+        self.rotation = middle @ half_turn
+
+        phi = self._phi
+        phi[0, 3] = phi[1, 4] = phi[2, 5] = dt_s
+        phi[VEL, VEL] = _I3
+        cross = np.array(((0.0, fz, -fy), (-fz, 0.0, fx), (fy, -fx, 0.0)))
+        turned = middle * -dt_s
+        phi[VEL, ATT] = cross * dt_s
+        phi[POS, ATT] = cross * half
+        phi[VEL, ACCEL] = turned
+        phi[POS, ACCEL] = turned * (0.5 * dt_s)
+        phi[ATT, GYRO] = turned
+        phi[0:6, SCALE] = 0.0
+        self._spread(phi, noise)
+
+    def propagate_twist(
+        self,
+        linear: F64,
+        linear_now: F64,
+        angular: F64,
+        dt_s: float,
+        linear_var: F64,
+        noise: F64,
+    ) -> None:
+        """A step by measured body velocity: ``linear`` m/s and ``angular`` rad/s [3], in base axes.
+
+        ``linear`` is the mean over the step, ``linear_now`` the one at its end, which replaces the
+        velocity; ``linear_var`` [3] are its variances. ``noise`` [16] is added to the variances.
+        """
+        body = linear / (1.0 + self.wheel_scale)
+        wx, wy, wz = (0.5 * dt_s * (angular - self.gyro_bias)).tolist()
+        half_turn = rotation_exp(wx, wy, wz)
+        middle = self.rotation @ half_turn
+        velocity = middle @ body
+        self.position = self.position + velocity * dt_s
+        self.rotation = middle @ half_turn
+        self.velocity = self.rotation @ (linear_now / (1.0 + self.wheel_scale))
+
+        phi = self._phi
+        cross = -skew(velocity)
+        phi[POS, VEL] = 0.0
+        phi[VEL, VEL] = 0.0
+        phi[VEL, ATT] = cross
+        phi[POS, ATT] = cross * dt_s
+        phi[VEL, ACCEL] = 0.0
+        phi[POS, ACCEL] = 0.0
+        phi[ATT, GYRO] = middle * -dt_s
+        phi[VEL, SCALE] = -velocity
+        phi[POS, SCALE] = velocity * -dt_s
+        self._spread(phi, noise)
+        spread = (middle * linear_var) @ middle.T
+        self.covariance[VEL, VEL] += spread
+        self.covariance[POS, POS] += spread * (dt_s * dt_s)
+        self.covariance[POS, VEL] += spread * dt_s
+        self.covariance[VEL, POS] += spread * dt_s
+
+    def coast(self, dt_s: float, accel_var: float, turn_var: float) -> None:
+        """A step without measurement: the velocity is held, uncertain by accelerations of density
+        ``accel_var`` (m/s^2)^2/Hz, and the heading by turns of density ``turn_var`` rad^2/s.
+        """
+        self.position = self.position + self.velocity * dt_s
+        phi = _IDENTITY.copy()
+        phi[POS, VEL] = _I3 * dt_s
+        noise = np.zeros(SIZE)
+        noise[POS] = accel_var * dt_s**3 / 3.0
+        noise[VEL] = accel_var * dt_s
+        noise[8] = turn_var * dt_s
+        self._spread(phi, noise)
+
+    def stand(self, noise: F64) -> None:
+        """A step at standstill: pose held, only ``noise`` [16] is added to the variances."""
+        self.velocity = np.zeros(3)
+        self.covariance.flat[:: SIZE + 1] += noise
+
+    def _spread(self, phi: F64, noise: F64) -> None:
+        self.covariance = phi @ self.covariance @ phi.T
+        self.covariance.flat[:: SIZE + 1] += noise
+        self._steps += 1
+        if self._steps % 256 == 0:
+            self._orthonormalize()
+
+    def _orthonormalize(self) -> None:
+        u, _, vt = np.linalg.svd(self.rotation)
+        self.rotation = u @ vt
+        self.covariance = 0.5 * (self.covariance + self.covariance.T)
+
+    # ------------------------------------------------------------------------ measurements
+
+    def innovation(self, jacobian: F64, residual: F64, variance: F64) -> tuple[float, F64]:
+        """Squared Mahalanobis distance of ``residual`` [m] and its covariance [m,m]."""
+        s = jacobian @ self.covariance @ jacobian.T + variance
+        return float(residual @ np.linalg.solve(s, residual)), s
+
+    def update(
+        self, jacobian: F64, residual: F64, variance: F64, *, hold_position: bool = False
+    ) -> None:
+        """Fuse a measurement: ``residual`` [m] = measured - predicted, ``jacobian`` [m,16] of the
+        prediction, ``variance`` [m,m]. With ``hold_position`` the position takes no correction
+        (and its covariance knows: Joseph's form holds for any gain).
+        """
+        carried = self.covariance @ jacobian.T
+        gain = carried @ np.linalg.inv(jacobian @ carried + variance)
+        if hold_position:
+            gain[POS] = 0.0
+        self._inject(gain @ residual)
+        keep = _IDENTITY - gain @ jacobian
+        cov = keep @ self.covariance @ keep.T + gain @ variance @ gain.T
+        self.covariance = 0.5 * (cov + cov.T)
+
+    def _inject(self, error: F64) -> None:
+        self.position = self.position + error[POS]
+        self.velocity = self.velocity + error[VEL]
+        self.position_moved = self.position_moved + error[POS]
+        self.velocity_moved = self.velocity_moved + error[VEL]
+        x, y, z = error[ATT].tolist()
+        self.rotation = rotation_exp(x, y, z) @ self.rotation
+        self.gyro_bias = self.gyro_bias + error[GYRO]
+        self.accel_bias = self.accel_bias + error[ACCEL]
+        self.wheel_scale += float(error[SCALE])
+
+    # ------------------------------------------------------------------------ what it says
+
+    def body_velocity(self) -> F64:
+        """Velocity of the base origin in base axes, m/s [3]."""
+        return self.velocity @ self.rotation
+
+    def body_velocity_jacobian(self) -> F64:
+        """Jacobian [3,16] of the velocity in base axes."""
+        jacobian = np.zeros((3, SIZE))
+        rt = self.rotation.T
+        x, y, z = self.velocity.tolist()
+        jacobian[:, VEL] = rt
+        jacobian[:, ATT] = rt @ np.array(((0.0, -z, y), (z, 0.0, -x), (-y, x, 0.0)))
+        return jacobian
+
+    def pose_covariance(self) -> F64:
+        """[6,6] of (x y z, rotation about the frame's x y z)."""
+        out = np.empty((6, 6))
+        c = self.covariance
+        out[:3, :3] = c[POS, POS]
+        out[:3, 3:] = c[POS, ATT]
+        out[3:, :3] = c[ATT, POS]
+        out[3:, 3:] = c[ATT, ATT]
+        return out
+
+    def body_velocity_covariance(self) -> F64:
+        """[3,3] of the velocity in base axes."""
+        j = self.body_velocity_jacobian()[:, 3:9]
+        return j @ self.covariance[3:9, 3:9] @ j.T
+
+    def yaw_rad(self) -> float:
+        """Heading of the base's x axis in the filter's frame."""
+        return math.atan2(self.rotation[1, 0], self.rotation[0, 0])

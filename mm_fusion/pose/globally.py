@@ -1,0 +1,209 @@
+"""The global estimate: datum, position alone, heading found, then the filter with its gates."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.config import PoseConfig
+from mm_fusion.geodesy import LocalTangentPlane
+from mm_fusion.geometry import RigidTransform
+from mm_fusion.pose.alignment import HeadingAlignment, Pair, PositionOnly, global_from_local
+from mm_fusion.pose.estimator import Estimator
+from mm_fusion.pose.gates import CHI2_999, GoodFix, Reacceptance
+from mm_fusion.pose.motion import first_filter
+from mm_fusion.samples import NS_PER_S, PoseEstimate, Reason, Rejection
+
+F64 = npt.NDArray[np.float64]
+
+_ANY_HEADING_VARIANCE = math.pi**2 / 3.0  # of an angle that could be any
+_UNKNOWN_SPEED_MPS = 5.0
+_SLOW_MPS = 0.5
+_HEIGHTS_REFUSED = 10
+
+
+class GlobalEstimate:
+    """``estimator`` is None until the heading in the map is known."""
+
+    def __init__(self, config: PoseConfig, frame_id: str, base: str) -> None:
+        self._config = config
+        self._frame_id = frame_id
+        self._base = base
+        self._alignment = HeadingAlignment(config)
+        self._gate = Reacceptance(config)
+        self._alone: PositionOnly | None = None
+        self._last_good_ns = 0
+        self._last_fix_ns = 0
+        self._heights_refused = 0
+        self._said: dict[str, str] = {}
+        self.estimator: Estimator | None = None
+
+    def running(self) -> bool:
+        """Whether the heading is known and the filter at work."""
+        return self.estimator is not None
+
+    def slow(self) -> bool:
+        """Nothing known here says that the vehicle moves."""
+        if self.estimator is None:
+            return True
+        return float(np.linalg.norm(self.estimator.core.velocity)) < _SLOW_MPS
+
+    def warnings(self) -> list[str]:
+        """What was assumed."""
+        return list(self._said.values())
+
+    def coast(self, stamp_ns: int, local: Estimator | None) -> None:
+        """Nothing but GPS is heard: hold the velocity up to the fix."""
+        for estimator in (self.estimator, local):
+            if estimator is None or estimator.stamp_ns >= stamp_ns:
+                continue
+            dt_s = (stamp_ns - estimator.stamp_ns) / NS_PER_S
+            estimator.core.coast(dt_s, 4.0, 0.1)
+            estimator.step(stamp_ns)
+            if self._config.nonholonomic and abs(estimator.core.body_velocity()[0]) > 1.0:
+                estimator.fuse_sideways()
+
+    def add_fix(
+        self,
+        fix: GoodFix,
+        plane: LocalTangentPlane,
+        lever_arm: F64 | None,
+        local: Estimator | None,
+        odometry: bool,
+    ) -> Rejection | None:
+        """Take a fix whose stamp the filters have passed. ``lever_arm`` [3] base to antenna."""
+        enu = plane.to_enu(fix.latitude_deg, fix.longitude_deg, fix.altitude_m)
+        if math.hypot(enu[0], enu[1]) > self._config.gps_max_distance_m:
+            detail = f"{math.hypot(enu[0], enu[1]) / 1e3:.0f} km from the datum"
+            return Rejection(fix.sensor, fix.stamp_ns, Reason.OUT_OF_RANGE, detail)
+        clock = self.estimator or local
+        if clock is not None and not clock.knows(fix.stamp_ns):
+            late_s = (clock.stamp_ns - fix.stamp_ns) / NS_PER_S
+            if late_s > self._config.gps_max_delay_s:
+                return Rejection(fix.sensor, fix.stamp_ns, Reason.LATE, f"{late_s:.2f} s late")
+        covariance = fix.covariance
+        if lever_arm is None:
+            lever_arm = np.zeros(3)
+            covariance = covariance + np.eye(3) * self._config.gps_lever_arm_sigma_m**2
+        if self.estimator is None:
+            self._seek_heading(fix, enu, covariance, lever_arm, local, odometry)
+            return None
+        return self._fuse(fix, enu, covariance, lever_arm)
+
+    # --------------------------------------------------------------- before the heading
+
+    def _seek_heading(
+        self,
+        fix: GoodFix,
+        enu: F64,
+        covariance: F64,
+        lever_arm: F64,
+        local: Estimator | None,
+        odometry: bool,
+    ) -> None:
+        speed = _UNKNOWN_SPEED_MPS
+        if local is not None and odometry:
+            speed = float(np.linalg.norm(local.core.velocity)) + 0.1
+        if self._alone is None:
+            self._alone = PositionOnly(enu, covariance, fix.stamp_ns)
+        else:
+            self._alone.fuse(enu, covariance, fix.stamp_ns, speed)
+        odom, yaw = np.zeros(3), 0.0
+        if local is not None:
+            position, _, rotation = local.at(fix.stamp_ns)
+            odom = position + rotation @ lever_arm
+            yaw = math.atan2(rotation[1, 0], rotation[0, 0])
+        variance = 0.5 * float(covariance[0, 0] + covariance[1, 1])
+        pair = Pair(fix.stamp_ns, enu, odom, yaw, variance, float(covariance[2, 2]), odometry)
+        found = self._alignment.add(pair)
+        if found is None:
+            return
+        core = local.core if local is not None else first_filter(self._config, None, False, 0.0)
+        stamp_ns = local.stamp_ns if local is not None else fix.stamp_ns
+        if found.course_speed_mps is not None:
+            self._said["course"] = (
+                "gps: heading taken from the course over ground, driving forwards assumed"
+                " (no wheel odometry)"
+            )
+        started = global_from_local(core, found, self._config.gravity_mps2)
+        self.estimator = Estimator(self._config, self._frame_id, self._base, started, stamp_ns)
+        self._last_good_ns = self._last_fix_ns = fix.stamp_ns
+        self._gate.accepted(fix.stamp_ns)
+
+    def position_only(
+        self, local: Estimator | None, answer: PoseEstimate | None
+    ) -> PoseEstimate | None:
+        """Before the heading is known: the position, and a heading that says it is none."""
+        if self._alone is None:
+            return None
+        stamp_ns, speed = self._alone.stamp_ns, _UNKNOWN_SPEED_MPS
+        rotation, twist = np.eye(3), np.diag([100.0, 100.0, 100.0, 1.0, 1.0, 1.0])
+        linear, angular = np.zeros(3), np.zeros(3)
+        if local is not None and answer is not None:
+            stamp_ns = max(stamp_ns, answer.stamp_ns)
+            rotation, twist = answer.frame_from_base.rotation, answer.twist_covariance
+            linear, angular = answer.linear, answer.angular
+            speed = float(np.linalg.norm(linear)) + 0.1
+        covariance = np.zeros((6, 6))
+        covariance[:3, :3] = self._alone.at(stamp_ns, speed)
+        covariance[3, 3] = covariance[4, 4] = 0.01
+        covariance[5, 5] = _ANY_HEADING_VARIANCE
+        return PoseEstimate(
+            stamp_ns=stamp_ns,
+            frame_id=self._frame_id,
+            child_frame_id=self._base,
+            frame_from_base=RigidTransform(rotation, self._alone.position),
+            linear=linear,
+            angular=angular,
+            pose_covariance=covariance,
+            twist_covariance=twist,
+        )
+
+    # ---------------------------------------------------------------- with the heading
+
+    def _fuse(self, fix: GoodFix, enu: F64, covariance: F64, lever_arm: F64) -> Rejection | None:
+        assert self.estimator is not None
+        core = self.estimator.core
+        passed_s = max(0.0, (fix.stamp_ns - self._last_fix_ns) / NS_PER_S)
+        self._last_fix_ns = fix.stamp_ns
+        core.covariance.flat[: 3 * (len(core.covariance) + 1) : len(core.covariance) + 1] += (
+            self._config.position_walk**2 * passed_s
+        )
+        residual, jacobian, flat, height = self.estimator.position_test(
+            fix.stamp_ns, enu, covariance, lever_arm
+        )
+        if flat > CHI2_999[2]:
+            sigma = math.sqrt(float(covariance[0, 0] + covariance[1, 1]) / 2.0)
+            offset = self._gate.refused(fix.stamp_ns, residual, sigma)
+            if offset is None:
+                off = math.hypot(residual[0], residual[1])
+                detail = f"{off:.1f} m off, {math.sqrt(flat):.1f} sigma"
+                return Rejection(fix.sensor, fix.stamp_ns, Reason.OUTLIER, detail)
+            self._said["reaccepted"] = (
+                f"gps: fixes that agreed among themselves {math.hypot(offset[0], offset[1]):.0f} m"
+                " away from the estimate were believed"
+            )
+            away_s = (fix.stamp_ns - self._last_good_ns) / NS_PER_S
+            speed = float(np.linalg.norm(core.velocity))
+            self.estimator.believe(offset, speed * away_s, sigma)
+        rows = 3 if self._height_counts(fix, residual, height) else 2
+        core.update(jacobian[:rows], residual[:rows], covariance[:rows, :rows])
+        self._last_good_ns = fix.stamp_ns
+        self._gate.accepted(fix.stamp_ns)
+        return None
+
+    def _height_counts(self, fix: GoodFix, residual: F64, height: float) -> bool:
+        """Heights jump more than positions do; a bad one does not cost the fix."""
+        if not (fix.has_height and self._config.gps_use_altitude):
+            return False
+        if height <= CHI2_999[1]:
+            self._heights_refused = 0
+            return True
+        self._heights_refused += 1
+        if self._heights_refused >= _HEIGHTS_REFUSED and self.estimator is not None:
+            self._heights_refused = 0
+            self.estimator.core.covariance[2, 2] += float(residual[2]) ** 2
+            return True
+        return False
