@@ -1,0 +1,75 @@
+"""Both nodes on a recorded drive: ``ros2 launch mm_fusion replay.launch.py bag:=<path>``.
+
+The launch ends when the bag does.
+"""
+
+from pathlib import Path
+
+from launch import LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    IncludeLaunchDescription,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+HERE = Path(__file__).resolve().parent
+SHARE = HERE.parent
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What ``ros2 launch`` runs."""
+    player = Node(
+        package="mm_fusion",
+        executable="simulator_node",
+        name="simulator_node",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[
+            {
+                "bag": ParameterValue(LaunchConfiguration("bag"), value_type=str),
+                "rate": ParameterValue(LaunchConfiguration("rate"), value_type=float),
+                "loop": ParameterValue(LaunchConfiguration("loop"), value_type=bool),
+                "wait_for": ParameterValue(LaunchConfiguration("wait_for"), value_type=list[str]),
+            }
+        ],
+        output="screen",
+        additional_env={"FASTRTPS_DEFAULT_PROFILES_FILE": str(SHARE / "config" / "fastdds.xml")},
+    )
+    nodes = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(HERE / "fusion.launch.py")),
+        launch_arguments={
+            "params_file": LaunchConfiguration("params_file"),
+            "namespace": LaunchConfiguration("namespace"),
+            "use_sim_time": "true",
+        }.items(),
+    )
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("bag", description="the rosbag2 to play"),
+            DeclareLaunchArgument("rate", default_value="1.0", description="speed of playback"),
+            DeclareLaunchArgument("loop", default_value="false", description="play it again"),
+            DeclareLaunchArgument(
+                "wait_for",
+                default_value="['']",
+                description="topics that must have a subscriber before the playback starts",
+            ),
+            DeclareLaunchArgument(
+                "params_file", default_value=str(SHARE / "config" / "fusion.yaml")
+            ),
+            DeclareLaunchArgument("namespace", default_value=""),
+            nodes,
+            player,
+            RegisterEventHandler(
+                OnProcessExit(
+                    target_action=player,
+                    on_exit=[EmitEvent(event=Shutdown(reason="the playback has ended"))],
+                )
+            ),
+        ]
+    )
