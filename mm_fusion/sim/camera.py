@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.geometry import RigidTransform
+from mm_fusion.sim.raycast import packed
 from mm_fusion.sim.shading import Light, shade, sky
 from mm_fusion.sim.world import LabelledScene, Surface, World
 
@@ -86,9 +87,11 @@ def render(
     origin = world_from_camera.translation
     directions = (rays @ world_from_camera.rotation.T.astype(np.float32)).astype(np.float32)
     moving = world.moving_scene(t, origin, _REACH_M)
-    found = world.cast(origin.astype(np.float32), directions, moving)
-    radiance = sky(directions, light)
+    found = world.cast(packed(origin.astype(np.float32), directions), moving)
     hit = np.flatnonzero(found.material >= 0)
+    empty = np.flatnonzero(found.material < 0)
+    radiance = np.empty((len(directions), 3), np.float32)
+    radiance[empty] = sky(directions[empty], light)
     radiance[hit] = _surfaces(world, found, hit, origin, directions, light, moving, spec, rng)
     far = np.where(np.isfinite(found.range_m), found.range_m, 0.0)
     haze = np.where(found.material >= 0, np.exp(-far / light.haze_m), 1.0)[:, None]
@@ -116,16 +119,34 @@ def _surfaces(
     sunny = np.flatnonzero(normal @ light.to_sun > 0.0)
     if light.sun.max() > 0.05 and len(sunny):
         to_sun = np.broadcast_to(light.to_sun, (len(sunny), 3))
-        lit[sunny] = ~world.occluded(start[sunny], to_sun, 80.0, moving)
-    scatter = rng.standard_normal((len(hit), 3), dtype=np.float32)
-    scatter /= np.linalg.norm(scatter, axis=1, keepdims=True)
-    up = normal * np.float32(1.05) + scatter
-    up /= np.linalg.norm(up, axis=1, keepdims=True)
-    whole = np.ones(spec.width * spec.height, np.float32)
-    whole[hit] = ~world.occluded(start, up, 2.5, moving)
-    smooth = cv2.blur(whole.reshape(spec.height, spec.width), (5, 5)).reshape(-1)
-    open_sky = 0.35 + 0.65 * smooth[hit]
+        lit[sunny] = ~world.occluded(packed(start[sunny], to_sun), 80.0, moving)
+    open_sky = 0.35 + 0.65 * _sky_share(world, hit, start, normal, moving, spec, rng)
     return shade(world.materials, found.material[hit], point, normal, ray, lit, open_sky, light)
+
+
+def _sky_share(
+    world: World,
+    hit: npt.NDArray[np.int64],
+    start: F32,
+    normal: F32,
+    moving: LabelledScene | None,
+    spec: CameraSpec,
+    rng: np.random.Generator,
+) -> F32:
+    """How open the surroundings of each hit pixel are, 0..1: one scattered ray for every fourth
+    pixel, smoothed, for what it darkens has soft edges."""
+    chosen = np.flatnonzero((hit % spec.width % 2 == 0) & (hit // spec.width % 2 == 0))
+    scatter = rng.standard_normal((len(chosen), 3), dtype=np.float32)
+    scatter /= np.linalg.norm(scatter, axis=1, keepdims=True)
+    up = normal[chosen] * np.float32(1.05) + scatter
+    up /= np.linalg.norm(up, axis=1, keepdims=True)
+    rows, columns = (spec.height + 1) // 2, (spec.width + 1) // 2
+    share = np.ones((rows, columns), np.float32)
+    pixel = hit[chosen]
+    blocked = world.occluded(packed(start[chosen], up), 2.5, moving)
+    share[pixel // spec.width // 2, pixel % spec.width // 2] = ~blocked
+    smooth = cv2.resize(cv2.blur(share, (3, 3)), (2 * columns, 2 * rows))
+    return np.asarray(smooth[: spec.height, : spec.width].reshape(-1)[hit], np.float32)
 
 
 def _develop(radiance: F32, spec: CameraSpec, rng: np.random.Generator) -> U8:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.geometry import RigidTransform
+from mm_fusion.sim.raycast import packed
 from mm_fusion.sim.world import Surface, World
 
 F32 = npt.NDArray[np.float32]
@@ -112,8 +113,8 @@ def _directions(azimuth: F64, elevation: F64) -> F64:
 def _cast(world: World, spec: LidarSpec, rays: F32, start: F32, times: F64, origin: F64) -> Surface:
     """Cast the whole turn at what stands, and each part of it at the movers of that moment."""
     columns, beams = rays.shape[:2]
-    flat = rays.reshape(-1, 3)
-    still = world.cast(start, flat, None)
+    flat = packed(start, rays.reshape(-1, 3))
+    still = world.cast(flat, None)
     bounds = np.linspace(0, columns, _SECTORS + 1).astype(int)
     for a, b in pairwise(bounds):
         middle = (a + b) // 2
@@ -123,7 +124,7 @@ def _cast(world: World, spec: LidarSpec, rays: F32, start: F32, times: F64, orig
         if moving is None:
             continue
         part = slice(a * beams, b * beams)
-        found = world.cast_moving(start[part], flat[part], moving)
+        found = world.cast_moving(flat[part], moving)
         nearer = found.range_m < still.range_m[part]
         for name in ("range_m", "normal", "material", "object_id"):
             getattr(still, name)[part][nearer] = getattr(found, name)[nearer]

@@ -56,27 +56,28 @@ class RayScene:
             _o3d.core.Tensor(np.ascontiguousarray(triangles, dtype=np.uint32)),
         )
 
-    def cast(self, origins: F32, directions: F32) -> Hits:
-        """First hits of rays with unit ``directions`` [N,3] from ``origins`` [N,3] or [3]."""
-        answer = self._scene.cast_rays(_rays(origins, directions), nthreads=self._threads)
+    def cast(self, rays: F32) -> Hits:
+        """First hits of ``packed`` rays [N,6]."""
+        answer = self._scene.cast_rays(_o3d.core.Tensor(rays), nthreads=self._threads)
         range_m = answer["t_hit"].numpy()
         hit = np.isfinite(range_m)
         triangle = np.where(hit, answer["primitive_ids"].numpy().astype(np.int64), -1)
         normal = answer["primitive_normals"].numpy()
-        away = np.einsum("ij,ij->i", normal, directions) > 0.0
+        away = np.einsum("ij,ij->i", normal, rays[:, 3:]) > 0.0
         normal[away] *= -1.0
         return Hits(range_m, triangle, normal)
 
-    def occluded(self, origins: F32, directions: F32, far_m: float) -> npt.NDArray[np.bool_]:
-        """Whether anything lies within ``far_m`` along each ray."""
+    def occluded(self, rays: F32, far_m: float) -> npt.NDArray[np.bool_]:
+        """Whether anything lies within ``far_m`` along each of the ``packed`` rays [N,6]."""
         answer = self._scene.test_occlusions(
-            _rays(origins, directions), tnear=0.0, tfar=far_m, nthreads=self._threads
+            _o3d.core.Tensor(rays), tnear=0.0, tfar=far_m, nthreads=self._threads
         )
         return np.asarray(answer.numpy())
 
 
-def _rays(origins: F32, directions: F32) -> Any:
+def packed(origins: F32, directions: F32) -> F32:
+    """Rays [N,6] from ``origins`` [N,3] or [3] along unit ``directions`` [N,3]."""
     rays = np.empty((len(directions), 6), np.float32)
     rays[:, :3] = origins
     rays[:, 3:] = directions
-    return _o3d.core.Tensor(rays)
+    return rays

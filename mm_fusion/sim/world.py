@@ -153,42 +153,43 @@ class World:
             ids.append(self._first_mover + k)
         return LabelledScene(meshes, ids, self._threads) if meshes else None
 
-    def cast(self, origins: F32, directions: F32, moving: LabelledScene | None) -> Surface:
-        """First surfaces along rays (world coordinates, unit directions)."""
-        range_m, normal, material, object_id = self._cast(self._still, origins, directions)
-        if moving is not None:
-            r, n, m, o = self._cast(moving, origins, directions)
-            nearer = r < range_m
-            range_m = np.where(nearer, r, range_m)
-            normal[nearer] = n[nearer]
-            material[nearer], object_id[nearer] = m[nearer], o[nearer]
-        return Surface(range_m, normal, material, object_id)
-
-    def cast_moving(self, origins: F32, directions: F32, moving: LabelledScene) -> Surface:
-        """First surfaces of the movers alone."""
-        return Surface(*self._cast(moving, origins, directions))
+    def cast(self, rays: F32, moving: LabelledScene | None) -> Surface:
+        """First surfaces along ``packed`` rays [N,6] in world coordinates."""
+        still = _surface(self._still, rays)
+        if moving is None:
+            return still
+        found = _surface(moving, rays)
+        nearer = found.range_m < still.range_m
+        for name in ("range_m", "normal", "material", "object_id"):
+            getattr(still, name)[nearer] = getattr(found, name)[nearer]
+        return still
 
     @staticmethod
-    def _cast(scene: LabelledScene, origins: F32, directions: F32) -> tuple[F32, F32, I64, I64]:
-        hits = scene.scene.cast(origins, directions)
-        material, object_id = scene.material[hits.triangle], scene.object_id[hits.triangle]
-        nothing = hits.triangle < 0
-        material[nothing] = -1
-        object_id[nothing] = -1
-        return hits.range_m, hits.normal, material, object_id
+    def cast_moving(rays: F32, moving: LabelledScene) -> Surface:
+        """First surfaces of the movers alone."""
+        return _surface(moving, rays)
 
     def occluded(
-        self, origins: F32, directions: F32, far_m: float, moving: LabelledScene | None
+        self, rays: F32, far_m: float, moving: LabelledScene | None
     ) -> npt.NDArray[np.bool_]:
-        """Whether anything lies within ``far_m`` along rays."""
-        blocked = self._still.scene.occluded(origins, directions, far_m)
+        """Whether anything lies within ``far_m`` along ``packed`` rays."""
+        blocked = self._still.scene.occluded(rays, far_m)
         if moving is not None:
-            blocked |= moving.scene.occluded(origins, directions, far_m)
+            blocked |= moving.scene.occluded(rays, far_m)
         return blocked
 
     def pose(self, t: float) -> RigidTransform:
         """world_from_base of the ego vehicle."""
         return self.ego.pose(t)
+
+
+def _surface(scene: LabelledScene, rays: F32) -> Surface:
+    hits = scene.scene.cast(rays)
+    material, object_id = scene.material[hits.triangle], scene.object_id[hits.triangle]
+    nothing = hits.triangle < 0
+    material[nothing] = -1
+    object_id[nothing] = -1
+    return Surface(hits.range_m, hits.normal, material, object_id)
 
 
 def build_world(
