@@ -171,6 +171,9 @@ class TrackerConfig:
     position_sigma_m: float = param(
         0.3, "Standard deviation of detected centres", unit="m", low=0.01, high=5.0
     )
+    velocity_sigma_mps: float = param(
+        4.0, "Standard deviation of a new track's velocity", unit="m/s", low=0.1, high=50.0
+    )
 
 
 @dataclass(frozen=True)

@@ -114,13 +114,16 @@ class FrameTree:
         parent, child = parent.lstrip("/"), child.lstrip("/")
         if not parent or not child or parent == child:
             raise CalibrationError(f"transform: bad frame names '{parent}' -> '{child}'")
+        # A new tree takes the old one's place, so that a lookup elsewhere sees one or the other.
+        edges = {frame: dict(links) for frame, links in self._edges.items()}
         old = self._parent.get(child)
         if old is not None and old != parent:
-            self._edges[old].pop(child, None)
-            self._edges[child].pop(old, None)
+            edges[old].pop(child, None)
+            edges[child].pop(old, None)
         self._parent[child] = parent
-        self._edges.setdefault(parent, {})[child] = parent_from_child
-        self._edges.setdefault(child, {})[parent] = parent_from_child.inverse()
+        edges.setdefault(parent, {})[child] = parent_from_child
+        edges.setdefault(child, {})[parent] = parent_from_child.inverse()
+        self._edges = edges
 
     def frames(self) -> list[str]:
         """All known frame names, sorted."""
@@ -131,11 +134,12 @@ class FrameTree:
         target, source = target.lstrip("/"), source.lstrip("/")
         if target == source:
             return RigidTransform.identity()
+        edges = self._edges
         seen = {target}
         queue: deque[tuple[str, RigidTransform]] = deque([(target, RigidTransform.identity())])
         while queue:
             frame, target_from_frame = queue.popleft()
-            for neighbour, frame_from_neighbour in self._edges.get(frame, {}).items():
+            for neighbour, frame_from_neighbour in edges.get(frame, {}).items():
                 if neighbour in seen:
                     continue
                 found = target_from_frame @ frame_from_neighbour

@@ -277,7 +277,8 @@ class FusionResult:
 
     ``tracks`` are in ``track_frame_id``: the odometry frame where ego motion is known, else the
     base frame. ``stage_ns`` holds the time each station took, empty without a stopwatch.
-    ``rejections`` says which parts of the set could not be used, and why.
+    ``rejections`` says which parts of the set could not be used, and why; ``remarks`` what was
+    used with less than could have been (a cloud thinned, or not deskewed).
     """
 
     stamp_ns: int
@@ -291,6 +292,7 @@ class FusionResult:
     rejections: tuple[Rejection, ...] = ()
     stage_ns: dict[str, int] = field(default_factory=dict)
     dt_ns: dict[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 Sample = CameraFrame | LidarSweep | GnssFix | ImuSample | WheelOdometry

@@ -1,0 +1,1 @@
+"""Counts, times and modes: what diagnostics and summaries are made of."""

@@ -1,0 +1,115 @@
+"""How long things take: a stopwatch that is handed its clock, and percentiles in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+
+NS_PER_MS = 1e6
+KEPT_SAMPLES = 65_536
+
+
+class Summary(TypedDict):
+    """Percentiles in milliseconds."""
+
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+
+class Percentiles:
+    """Percentiles of durations. Exact up to ``capacity`` samples, then of the last ``capacity``.
+
+    The maximum is that of all samples ever added.
+    """
+
+    def __init__(self, capacity: int = KEPT_SAMPLES) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity: must be at least 1, got {capacity}")
+        self._capacity = capacity
+        self._samples = np.empty(min(capacity, 256), np.int64)
+        self.count = 0
+        self._largest_ns = 0
+
+    def add(self, duration_ns: int) -> None:
+        """Take one duration in nanoseconds."""
+        at = self.count % self._capacity
+        if at >= len(self._samples):
+            bigger = np.empty(min(2 * len(self._samples), self._capacity), np.int64)
+            bigger[: len(self._samples)] = self._samples
+            self._samples = bigger
+        self._samples[at] = duration_ns
+        self._largest_ns = max(self._largest_ns, duration_ns) if self.count else duration_ns
+        self.count += 1
+
+    def summary(self) -> Summary:
+        """Percentiles by linear interpolation, rounded to 0.1 us; all zero without a sample."""
+        if not self.count:
+            return {"p50": 0.0, "p90": 0.0, "p99": 0.0, "max": 0.0}
+        kept = self._samples[: min(self.count, self._capacity)]
+        p50, p90, p99 = (round(v / NS_PER_MS, 4) for v in np.percentile(kept, (50, 90, 99)))
+        return {
+            "p50": float(p50),
+            "p90": float(p90),
+            "p99": float(p99),
+            "max": round(self._largest_ns / NS_PER_MS, 4),
+        }
+
+
+class Stopwatch:
+    """Times between laps, on a clock that the caller brings; without one it measures nothing."""
+
+    def __init__(self, now_ns: Callable[[], int] | None) -> None:
+        self._now_ns = now_ns
+        self._start_ns = self._last_ns = now_ns() if now_ns else 0
+        self._laps: dict[str, int] = {}
+
+    def lap(self, name: str) -> None:
+        """End a lap under this name; laps of one name add up."""
+        if self._now_ns is None:
+            return
+        now_ns = self._now_ns()
+        self._laps[name] = self._laps.get(name, 0) + now_ns - self._last_ns
+        self._last_ns = now_ns
+
+    def laps(self, total: str) -> dict[str, int]:
+        """Nanoseconds by lap, with the whole under the name ``total``; empty without a clock."""
+        if self._now_ns is None:
+            return {}
+        return {**self._laps, total: self._last_ns - self._start_ns}
+
+
+class Rate(NamedTuple):
+    """How often something comes, over the window looked at."""
+
+    hz: float
+    largest_gap_ms: float
+
+
+class RateMeter:
+    """Rate and largest gap over the last ``window`` stamps, in the time of the stamps."""
+
+    def __init__(self, window: int = 50) -> None:
+        if window < 2:
+            raise ValueError(f"window: must be at least 2, got {window}")
+        self._window = window
+        self._stamps_ns: list[int] = []
+
+    def add(self, stamp_ns: int) -> None:
+        """One came. A stamp older than the last begins anew."""
+        if self._stamps_ns and stamp_ns < self._stamps_ns[-1]:
+            self._stamps_ns = []
+        self._stamps_ns.append(stamp_ns)
+        if len(self._stamps_ns) > self._window:
+            del self._stamps_ns[0]
+
+    def rate(self) -> Rate:
+        """The present rate; zeros until two have come."""
+        if len(self._stamps_ns) < 2 or self._stamps_ns[-1] == self._stamps_ns[0]:
+            return Rate(0.0, 0.0)
+        gaps = np.diff(self._stamps_ns)
+        span_ns = self._stamps_ns[-1] - self._stamps_ns[0]
+        return Rate(1e9 * len(gaps) / span_ns, float(gaps.max()) / NS_PER_MS)

@@ -1,0 +1,1 @@
+"""The perception road: synced sets of raw camera and LIDAR data in, boxes and tracks out."""

@@ -1,0 +1,213 @@
+"""One image into its slot of the network's input: decoded, rectified, resized, RGB.
+
+Pixel centres are at integer coordinates, as in OpenCV: an image made ``s`` times as large shows at
+``u' = (u + 0.5) * s - 0.5`` what was at ``u``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.samples import CameraFrame, CameraModel, Reason
+
+U8 = npt.NDArray[np.uint8]
+F64 = npt.NDArray[np.float64]
+
+COMPRESSED = ("jpeg", "png")
+# Encoding: number of channels, and OpenCV's way from there to RGB.
+RAW: dict[str, tuple[int, int | None]] = {
+    "rgb8": (3, None),
+    "bgr8": (3, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, cv2.COLOR_BGRA2RGB),
+    "mono8": (1, cv2.COLOR_GRAY2RGB),
+}
+# A JPEG can be decoded at a fraction of its size, for a fraction of the work.
+REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+JPEG_END = b"\xff\xd9"
+JPEG_TAIL_BYTES = 4096
+
+
+class ImageError(Exception):
+    """Why an image cannot be used; becomes a Rejection where it is caught."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def scaled_k(k: F64, scale_u: float, scale_v: float) -> F64:
+    """The intrinsics [3,3] of the same view in an image ``scale_u`` by ``scale_v`` as large."""
+    scaled = np.array(k, dtype=np.float64)
+    scaled[0] *= scale_u
+    scaled[1] *= scale_v
+    scaled[0, 2] += 0.5 * scale_u - 0.5
+    scaled[1, 2] += 0.5 * scale_v - 0.5
+    return scaled
+
+
+def pixels(frame: CameraFrame) -> U8:
+    """A raw image as uint8 [height, width, channels]: a view on the message's bytes."""
+    channels = RAW[frame.encoding][0]
+    rows = frame.data[:, : frame.width * channels]
+    return rows.reshape(frame.height, frame.width, channels)
+
+
+def decode(data: U8, codec: str, reduce: int = 1) -> U8:
+    """JPEG or PNG bytes as BGR [h,w,3]; a JPEG at 1/``reduce`` (1, 2, 4, 8), rounded up.
+
+    Raises ImageError(UNDECODABLE_IMAGE), also for a JPEG that is cut off, which a decoder would
+    fill up with grey.
+    """
+    if codec == "jpeg" and JPEG_END not in bytes(data[-JPEG_TAIL_BYTES:]):
+        raise ImageError(Reason.UNDECODABLE_IMAGE, f"a JPEG of {len(data)} bytes that is cut off")
+    flags = REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.ascontiguousarray(data), flags)
+    except cv2.error as error:
+        raise ImageError(Reason.UNDECODABLE_IMAGE, f"{codec}: {error.err}") from error
+    if image is None:
+        raise ImageError(Reason.UNDECODABLE_IMAGE, f"{len(data)} bytes do not decode as {codec}")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def rectified(frame: CameraFrame, model: CameraModel) -> U8:
+    """The frame at its own size as a pinhole image with the intrinsics ``model.k``: RGB [h,w,3].
+
+    Raises ImageError. For pictures; the road to the network is ImageStager.
+    """
+    if frame.encoding in COMPRESSED:
+        image = decode(frame.data, frame.encoding)
+        to_rgb: int | None = cv2.COLOR_BGR2RGB
+    else:
+        check_encoding(frame)
+        image, to_rgb = pixels(frame), RAW[frame.encoding][1]
+    _check_size(image.shape[1], image.shape[0], model)
+    image = image.copy() if to_rgb is None else np.asarray(cv2.cvtColor(image, to_rgb), np.uint8)
+    if not model.d.any():
+        return image
+    table, fraction = _tables(model, model.k, model.k, (model.width, model.height))
+    return np.asarray(cv2.remap(image, table, fraction, cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def check_encoding(frame: CameraFrame) -> None:
+    """Raises ImageError(UNKNOWN_ENCODING) for what is neither raw nor compressed as known here."""
+    if frame.encoding not in RAW and frame.encoding not in COMPRESSED:
+        known = ", ".join((*RAW, *COMPRESSED))
+        raise ImageError(Reason.UNKNOWN_ENCODING, f"'{frame.encoding}' is not one of {known}")
+
+
+def _tables(
+    model: CameraModel, k: F64, target_k: F64, target_size: tuple[int, int]
+) -> tuple[Any, Any]:
+    """OpenCV's fixed-point tables: where in a distorted image of intrinsics ``k`` is shown what a
+    pinhole image of ``target_k`` and ``target_size`` (width, height) shows."""
+    if model.distortion_model == "equidistant":
+        return cv2.fisheye.initUndistortRectifyMap(
+            k, model.d, np.eye(3), target_k, target_size, cv2.CV_16SC2
+        )
+    if model.distortion_model not in ("plumb_bob", "rational_polynomial"):
+        raise ImageError(
+            Reason.NO_INTRINSICS, f"distortion model '{model.distortion_model}' is not known"
+        )
+    return cv2.initUndistortRectifyMap(k, model.d, None, target_k, target_size, cv2.CV_16SC2)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Maps:
+    """Where every pixel of the network's image comes from, in an image already reduced."""
+
+    model: CameraModel
+    size: tuple[int, int]
+    table: Any  # OpenCV's fixed-point pair of CV_16SC2 and CV_16UC1
+    fraction: Any
+
+
+class ImageStager:
+    """Puts the images of one camera slot into ``slot`` uint8 [H,W,3] of the network's input."""
+
+    def __init__(self, slot: U8) -> None:
+        self._slot = slot
+        self._height, self._width = slot.shape[:2]
+        self._maps: _Maps | None = None
+
+    def network_k(self, model: CameraModel) -> F64:
+        """Intrinsics [3,3] of the rectified image in the slot."""
+        return scaled_k(model.k, self._width / model.width, self._height / model.height)
+
+    def put(self, frame: CameraFrame, model: CameraModel) -> None:
+        """Fill the slot. Raises ImageError; then the slot's content means nothing."""
+        if frame.encoding in COMPRESSED:
+            image = self._decoded(frame, model)
+            to_rgb: int | None = cv2.COLOR_BGR2RGB
+        else:
+            check_encoding(frame)
+            _check_size(frame.width, frame.height, model)
+            image, to_rgb = pixels(frame), RAW[frame.encoding][1]
+        direct = self._slot if to_rgb is None else None
+        if model.d.any():
+            small = self._rectified(image, model, direct)
+        else:
+            small = self._resized(image, (self._width, self._height), direct)
+        if to_rgb is not None:
+            # Colours are swapped last, where there are fewest pixels.
+            cv2.cvtColor(small, to_rgb, dst=self._slot)
+        elif small is not self._slot:
+            np.copyto(self._slot, small)
+
+    def _decoded(self, frame: CameraFrame, model: CameraModel) -> U8:
+        room = min(model.width / self._width, model.height / self._height)
+        # Only by what divides the size: else the last pixels would show less than the others.
+        fits = [r for r in REDUCED if r <= room and not (model.width % r or model.height % r)]
+        reduce = max(fits, default=1) if frame.encoding == "jpeg" else 1
+        image = decode(frame.data, frame.encoding, reduce)
+        height, width = image.shape[:2]
+        _check_size(width * reduce, height * reduce, model)
+        return image
+
+    def _resized(self, image: U8, size: tuple[int, int], out: U8 | None) -> U8:
+        height, width = image.shape[:2]
+        if (width, height) == size:
+            return image
+        smaller = size[0] <= width and size[1] <= height
+        method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(image, size, dst=out, interpolation=method), dtype=np.uint8)
+
+    def _rectified(self, image: U8, model: CameraModel, out: U8 | None) -> U8:
+        height, width = image.shape[:2]
+        # Sampling a large image at few places would alias; whole pixels are averaged first.
+        size = (
+            width // max(width // self._width, 1),
+            height // max(height // self._height, 1),
+        )
+        image = self._resized(image, size, None)
+        maps = self._maps
+        if maps is None or maps.model is not model or maps.size != size:
+            maps = self._maps = self._make_maps(model, size)
+        return np.asarray(
+            cv2.remap(image, maps.table, maps.fraction, cv2.INTER_LINEAR, dst=out), dtype=np.uint8
+        )
+
+    def _make_maps(self, model: CameraModel, size: tuple[int, int]) -> _Maps:
+        k = scaled_k(model.k, size[0] / model.width, size[1] / model.height)
+        tables = _tables(model, k, self.network_k(model), (self._width, self._height))
+        return _Maps(model, size, *tables)
+
+
+def _check_size(width: int, height: int, model: CameraModel) -> None:
+    if (width, height) != (model.width, model.height):
+        raise ImageError(
+            Reason.SIZE_MISMATCH,
+            f"image of {width} x {height}, CameraInfo of {model.width} x {model.height}",
+        )

@@ -1,0 +1,189 @@
+"""A synced set into the network's input buffers, each point and pixel touched once.
+
+What cannot be used becomes a Rejection, and the set goes on with what is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.geometry import RigidTransform
+from mm_fusion.perception.calibration import Calibration
+from mm_fusion.perception.clouds import CloudPlacer, PlacedCloud
+from mm_fusion.perception.contract import Contract, NetworkInputs, Range
+from mm_fusion.perception.deskew import MotionBuffer
+from mm_fusion.perception.images import ImageError, ImageStager
+from mm_fusion.samples import CameraFrame, LidarSweep, Reason, Rejection, SyncedSet
+
+F32 = npt.NDArray[np.float32]
+
+# Fractions of multiples of the golden ratio spread evenly over 0..1 and follow no ring pattern.
+GOLDEN = 0.6180339887498949
+
+
+@dataclass(slots=True, eq=False)
+class Staged:
+    """What became of one set: who takes part, what was refused, what was lessened."""
+
+    has_points: bool = False
+    has_image: tuple[bool, ...] = ()
+    rejections: list[Rejection] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    points_seen: int = 0
+    points_used: int = 0
+
+
+class Staging:
+    """Fills ``inputs`` from synced sets. One set at a time; nothing is kept between sets."""
+
+    def __init__(self, contract: Contract, calibration: Calibration) -> None:
+        self.inputs = NetworkInputs.of(contract)
+        self._budget = contract.point_budget
+        self._range = contract.range_m
+        self._calibration = calibration
+        self._placer = CloudPlacer()
+        self._images = [ImageStager(slot) for slot in self.inputs.images]
+
+    def fill(
+        self,
+        synced: SyncedSet,
+        motion: MotionBuffer,
+        deskew: bool,
+        use_lidar: bool = True,
+        use_camera: bool = True,
+    ) -> Staged:
+        """Stage a set. ``use_lidar`` and ``use_camera`` False withhold what the set has."""
+        staged = Staged()
+        lidar = synced.lidar if use_lidar else None
+        refusal = self._stage_sweep(lidar, synced, motion if deskew else None, staged)
+        if refusal is not None:
+            staged.rejections.append(refusal)
+        self.inputs.set_points(staged.points_used)
+        staged.has_points = staged.points_used > 0
+        flags = []
+        for slot in range(len(self._images)):
+            frame = synced.cameras[slot] if use_camera and slot < len(synced.cameras) else None
+            refusal = self._stage_image(slot, frame, synced, motion, staged)
+            if refusal is not None:
+                staged.rejections.append(refusal)
+            there = frame is not None and refusal is None
+            self.inputs.set_image(slot, there)
+            flags.append(there)
+        staged.has_image = tuple(flags)
+        return staged
+
+    # --------------------------------------------------------------------------- the sweep
+
+    def _stage_sweep(
+        self,
+        sweep: LidarSweep | None,
+        synced: SyncedSet,
+        motion: MotionBuffer | None,
+        staged: Staged,
+    ) -> Rejection | None:
+        if sweep is None:
+            return None
+        base_from_lidar = self._calibration.base_from(sweep.frame_id)
+        if base_from_lidar is None:
+            detail = f"nothing connects frame '{sweep.frame_id}' with the base frame"
+            return _refuse(sweep, Reason.NO_EXTRINSICS, detail)
+        staged.points_seen = len(sweep.points)
+        cloud = self._placer.place(sweep, base_from_lidar, synced.stamp_ns, motion)
+        inside = inside_range(cloud, self._range)
+        if not len(inside):
+            if not np.isfinite(cloud.xyz).all(axis=0).any():
+                reason = Reason.NON_FINITE if len(sweep.points) else Reason.EMPTY_CLOUD
+                return _refuse(sweep, reason, f"{len(sweep.points)} points, none finite")
+            detail = f"none of {len(sweep.points)} points is where the network looks"
+            return _refuse(sweep, Reason.OUT_OF_RANGE, detail)
+        kept = thinned(inside, self._budget)
+        if len(kept) < len(inside):
+            staged.remarks.append(f"cloud thinned to {self._budget} points")
+        if motion is not None and not cloud.deskewed:
+            why = "no ego motion" if sweep.time_field else (sweep.remark or "no time per point")
+            staged.remarks.append(f"cloud not deskewed: {why}")
+        self._write(sweep, cloud, kept)
+        staged.points_used = len(kept)
+        return None
+
+    def _write(self, sweep: LidarSweep, cloud: PlacedCloud, kept: npt.NDArray[np.intp]) -> None:
+        out = self.inputs.points[: len(kept)]
+        for axis in range(3):
+            out[:, axis] = cloud.xyz[axis][kept]
+        if sweep.intensity_field:
+            with np.errstate(invalid="ignore", over="ignore"):
+                intensity = sweep.points[sweep.intensity_field][kept].astype(np.float32)
+                intensity *= np.float32(sweep.intensity_scale)
+            # fmax answers the number where the other one is NaN.
+            np.fmax(intensity, 0.0, out=intensity)
+            np.minimum(intensity, 1.0, out=out[:, 3])
+        else:
+            out[:, 3] = 0.0
+        if cloud.seconds is None:
+            out[:, 4] = 0.0
+        else:
+            np.fmax(-cloud.seconds[kept], 0.0, out=out[:, 4])
+
+    # -------------------------------------------------------------------------- the images
+
+    def _stage_image(
+        self,
+        slot: int,
+        frame: CameraFrame | None,
+        synced: SyncedSet,
+        motion: MotionBuffer,
+        staged: Staged,
+    ) -> Rejection | None:
+        if frame is None:
+            return None
+        model = self._calibration.camera(frame.sensor)
+        if model is None:
+            return _refuse(frame, Reason.NO_INTRINSICS, "no CameraInfo came for this camera")
+        frame_id = frame.frame_id or model.frame_id
+        base_from_camera = self._calibration.base_from(frame_id)
+        if base_from_camera is None:
+            detail = f"nothing connects frame '{frame_id}' with the base frame"
+            return _refuse(frame, Reason.NO_EXTRINSICS, detail)
+        stager = self._images[slot]
+        try:
+            stager.put(frame, model)
+        except ImageError as error:
+            return _refuse(frame, error.reason, error.detail)
+        exposure_ns = synced.stamp_ns + synced.dt_ns.get(
+            frame.sensor, frame.stamp_ns - synced.stamp_ns
+        )
+        moved = motion.base_from_base(exposure_ns, synced.stamp_ns)
+        if moved is None:
+            moved = RigidTransform.identity()
+            if exposure_ns != synced.stamp_ns:
+                staged.remarks.append(f"{frame.sensor}: no ego motion between exposure and set")
+        camera_from_base = base_from_camera.inverse() @ moved
+        k = stager.network_k(model)
+        self.inputs.pixel_from_base[slot] = k @ camera_from_base.matrix()[:3]
+        return None
+
+
+def inside_range(cloud: PlacedCloud, volume: Range) -> npt.NDArray[np.intp]:
+    """Indices of the points inside the volume. Comparisons with NaN are false."""
+    inside = np.ones(cloud.xyz.shape[1], np.bool_)
+    for row, (low, high) in zip(cloud.xyz, (volume.x_m, volume.y_m, volume.z_m), strict=True):
+        inside &= row >= np.float32(low)
+        inside &= row < np.float32(high)
+    return np.flatnonzero(inside)
+
+
+def thinned(indices: npt.NDArray[np.intp], budget: int) -> npt.NDArray[np.intp]:
+    """At most ``budget`` of the indices, spread evenly, always the same ones."""
+    count = len(indices)
+    if count <= budget:
+        return indices
+    spread = np.arange(count) * GOLDEN
+    spread -= np.floor(spread)
+    return indices[spread < budget / count][:budget]
+
+
+def _refuse(sample: CameraFrame | LidarSweep, reason: Reason, detail: str) -> Rejection:
+    return Rejection(sample.sensor, sample.stamp_ns, reason, detail)
