@@ -13,7 +13,6 @@ import mm_fusion
 from mm_fusion.errors import MmFusionError
 
 COMMANDS = (
-    "demo",
     "simulate",
     "replay",
     "evaluate",

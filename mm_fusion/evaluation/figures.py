@@ -33,7 +33,7 @@ from mm_fusion.samples import NS_PER_S
 
 F64 = npt.NDArray[np.float64]
 
-RC = {
+RC: Any = {
     "font.size": 9.5,
     "axes.edgecolor": GREY,
     "axes.labelcolor": INK,
@@ -47,6 +47,7 @@ RC = {
     "legend.frameon": False,
     "figure.dpi": 110,
 }
+VEHICLE = np.array([[2.0, 0.0], [-1.2, 0.9], [-0.6, 0.0], [-1.2, -0.9]])
 REGION_M = (-25.6, 51.2, -25.6, 25.6)  # what the picture shows where no network says its range
 
 
@@ -108,7 +109,7 @@ def birds_eye(scene: Scene, region: tuple[float, float, float, float] = REGION_M
             fontsize=7.5,
             clip_on=True,
         )
-    axes.add_patch(Polygon([[2, 0], [-1.2, 0.9], [-0.6, 0], [-1.2, -0.9]], color=INK, zorder=5))
+    axes.add_patch(Polygon(VEHICLE, color=INK, zorder=5))
     axes.set(
         xlim=region[:2],
         ylim=region[2:],
@@ -180,7 +181,8 @@ def trajectory(
     if len(pose):
         axes.plot(*pose.positions[:, :2].T, color=BLUE, lw=1.6, label="global estimate")
         axes.plot(*pose.positions[0, :2], "o", color=BLUE, ms=6)
-        axes.annotate("start", pose.positions[0, :2], (6, 6), textcoords="offset points")
+        first = (float(pose.positions[0, 0]), float(pose.positions[0, 1]))
+        axes.annotate("start", first, (6, 6), textcoords="offset points")
     axes.set(xlabel="east (m)", ylabel="north (m)")
     axes.set_aspect("equal", adjustable="datalim")
     axes.legend(frameon=False, loc="best")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,21 @@ class Truth:
     objects: dict[int, list[TruthBox]] = field(default_factory=dict)
     trajectory: Trajectory | None = None
     datum: tuple[float, float, float] | None = None
+
+
+class Known(NamedTuple):
+    """Which truths a bag carries."""
+
+    objects: bool
+    trajectory: bool
+
+
+def known_truth(bag: Bag) -> Known:
+    """Which truths a bag carries, without reading them."""
+    return Known(
+        objects=find_named(bag.topics, TRUTH_OBJECTS, DETECTIONS) is not None,
+        trajectory=find_named(bag.topics, TRUTH_ODOMETRY, ODOMETRY) is not None,
+    )
 
 
 def read_truth(bag: Bag) -> Truth:

@@ -1,0 +1,114 @@
+"""What ``summary.json`` says about a run, counted while it runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import mm_fusion
+from mm_fusion import parameters, wire
+from mm_fusion.config import Config
+from mm_fusion.evaluation.files import Datum
+from mm_fusion.health.counters import Counters
+from mm_fusion.health.timing import Percentiles
+from mm_fusion.perception.contract import Contract
+from mm_fusion.samples import FusionResult, GnssFix, LidarSweep, Rejection
+
+
+class Tally:
+    """Counts of one run: what came, what was answered, what was dropped, how long it took."""
+
+    def __init__(self, config: Config) -> None:
+        self._lidar = config.topics.lidars[0]
+        self._sweeps = 0
+        self._answered = 0
+        self._sets = 0
+        self._detections: Counter[str] = Counter()
+        self._modes: Counter[str] = Counter()
+        self._missing: Counter[str] = Counter()
+        self._drops = Counters()
+        self._stages: dict[str, Percentiles] = {}
+        self.fixes: list[GnssFix] = []
+
+    def arrived(self, sample: wire.Decoded) -> None:
+        """One input message, whether it could be used or not."""
+        if isinstance(sample, (LidarSweep, Rejection)) and sample.sensor == self._lidar:
+            self._sweeps += 1
+        elif isinstance(sample, GnssFix) and sample.status >= 0:
+            self.fixes.append(sample)
+
+    def rejected(self, rejection: Rejection) -> None:
+        """One drop."""
+        self._drops.count(rejection)
+
+    def answered(self, result: FusionResult) -> None:
+        """One result; a sweep counts as answered if it is the result's own."""
+        self._sets += 1
+        self._answered += self._lidar in result.dt_ns
+        self._modes[result.mode.value] += 1
+        self._missing.update(result.missing)
+        self._detections.update(d.label for d in result.detections)
+        for stage, spent_ns in result.stage_ns.items():
+            self._stages.setdefault(stage, Percentiles()).add(spent_ns)
+
+    def values(self) -> dict[str, Any]:
+        """The counts as they stand in the summary."""
+        return {
+            "sweeps": self._sweeps,
+            "answered": self._answered,
+            "sets": self._sets,
+            "drops": self._drops.drops(),
+            "modes": dict(sorted(self._modes.items())),
+            "missing": dict(sorted(self._missing.items())),
+            "detections": dict(sorted(self._detections.items())),
+            "latency_ms": {name: dict(p.summary()) for name, p in self._stages.items()},
+        }
+
+
+def network_facts(contract: Contract, model: str) -> dict[str, Any]:
+    """What a summary says about the network that answered."""
+    volume = contract.range_m
+    return {
+        "model": model,
+        "sha256": contract.sha256,
+        "classes": list(contract.classes),
+        "range_m": {"x": list(volume.x_m), "y": list(volume.y_m), "z": list(volume.z_m)},
+        "score_threshold": contract.score_threshold,
+        "trained": contract.trained,
+        "scored": contract.scored,
+    }
+
+
+def summarize(
+    tally: Tally,
+    *,
+    source: Mapping[str, Any],
+    config: Config,
+    provider: str | None,
+    network: Mapping[str, Any] | None,
+    datum: Datum | None,
+    warnings: list[str],
+    timing: Mapping[str, float],
+) -> dict[str, Any]:
+    """The summary of a run.
+
+    ``source`` says where the data came from (``kind``, ``bag``, ``topics``), ``network`` which
+    network answered, ``timing`` how long the run took.
+    """
+    default = parameters.flatten(Config())
+    values = parameters.flatten(config)
+    counts = tally.values()
+    latency_ms = counts.pop("latency_ms")
+    return {
+        "mm_fusion": mm_fusion.__version__,
+        "source": dict(source),
+        **counts,
+        "datum": None if datum is None else dict(zip(("lat", "lon", "alt"), datum, strict=True)),
+        "provider": provider,
+        "network": None if network is None else dict(network),
+        "warnings": list(warnings),
+        "parameters": {n: v for n, v in values.items() if v != default[n]},
+        "latency_ms": latency_ms,
+        "timing": dict(timing),
+    }
