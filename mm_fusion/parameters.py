@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from typing import Any
 import yaml
 
 from mm_fusion.errors import ConfigError
+
+_SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 Value = bool | int | float | str | tuple[str, ...] | tuple[float, ...]
 
@@ -101,6 +104,8 @@ def describe(config_type: type, prefix: str = "") -> Iterator[Parameter]:
 
 
 def _number(p: Parameter, value: Any) -> int | float:
+    if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
+        value = float(value)  # YAML 1.1 takes 1e-5 for text; ROS and everyone else do not
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigError(f"{p.name}: must be {p.kind}, got {value!r}")
     if not math.isfinite(value):
@@ -237,7 +242,10 @@ def format_value(value: Value) -> str:
         return f'"{value}"'
     if isinstance(value, tuple):
         return "[" + ", ".join(format_value(v) for v in value) + "]"
-    return repr(value)
+    text = repr(value)
+    if isinstance(value, float) and "e" in text and "." not in text:
+        return text.replace("e", ".0e")  # without the point YAML 1.1 reads a text
+    return text
 
 
 def to_yaml(config_type: type, header: str) -> str:

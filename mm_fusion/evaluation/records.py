@@ -168,16 +168,18 @@ def read_tum(path: Path) -> Trajectory:
 # ------------------------------------------------------------------------------- summary
 
 
-def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
-    """Write ``summary.json``, with the checksums of the files beside it.
+def write_summary(directory: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``summary.json``, with the checksums of the files beside it; answers what it holds.
 
     Everything but ``latency_ms`` and ``timing`` is the same in every run over the same input.
     """
     names = (DETECTIONS, TRACKS, POSE, POSE_LOCAL, GPS)
     files = [directory / n for n in names if (directory / n).is_file()]
     sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
-    text = json.dumps({**summary, "sha256": sums}, indent=2, allow_nan=False)
+    complete = {**summary, "sha256": sums}
+    text = json.dumps(complete, indent=2, allow_nan=False)
     (directory / SUMMARY).write_text(text + "\n", encoding="utf-8")
+    return complete
 
 
 def read_summary(directory: Path) -> dict[str, Any]:

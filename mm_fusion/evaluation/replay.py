@@ -117,8 +117,7 @@ class _Drive:
                 "realtime_factor": round(span_ns / NS_PER_S / spent_s, 2),
             },
         )
-        records.write_summary(directory, summary)
-        return summary
+        return records.write_summary(directory, summary)
 
     def _take(self, arrival: Arrival, files: Files) -> None:
         self._answer(self.roads.add(arrival.sample), files)
