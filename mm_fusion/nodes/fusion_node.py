@@ -78,10 +78,10 @@ class FusionNode(ManagedNode):
         self._names = (*topics.cameras, *topics.lidars, topics.motion)
         self._intake = Intake(self._names, config.nodes.input_timeout_s)
         self._arrived_ns: dict[tuple[str, int], int] = {}
-        self._models: dict[str, CameraModel] = {}
+        self._with_info: set[str] = set()
         self._timings = Timings()
         self._last: FusionResult | None = None
-        self._outputs = FusionOutputs(self, config, self._calibration)
+        self._outputs = FusionOutputs(self, config, self._calibration, self._pipeline.motion)
         self._inputs: list[Any] = []
         self._transforms: TransformInput | None = None
         self.get_logger().info(f"network on {self._network.provider}: {self._network.model_path}")
@@ -161,9 +161,8 @@ class FusionNode(ManagedNode):
         model = wire.from_message(message, sensor)
         if isinstance(model, Rejection):
             self._reject(model)
-        elif isinstance(model, CameraModel) and not _same(model, self._models.get(sensor)):
-            self._models[sensor] = model
-            self._need(model.frame_id)
+        elif isinstance(model, CameraModel):
+            self._with_info.add(sensor)
             self._queue.note(model)
 
     def _need(self, frame_id: str) -> None:
@@ -214,7 +213,9 @@ class FusionNode(ManagedNode):
         elif isinstance(item, StampedTransform):
             self._calibration.set_transform(item.parent, item.child, item.parent_from_child)
         else:
-            self._pipeline.motion.add(item)
+            fallen = self._pipeline.motion.add(item)
+            if fallen is not None:
+                self._reject(fallen)
 
     def _process(self, work: Waiting) -> None:
         started_ns = time.perf_counter_ns()
@@ -273,6 +274,8 @@ class FusionNode(ManagedNode):
             report.put("missing", " ".join(last.missing))
             report.put("ego_motion", last.ego_motion)
             report.message_ok = last.mode.value
+            for remark in last.remarks:
+                report.warn(remark)
             if last.mode != Mode.CAMERA_LIDAR:
                 report.warn(f"mode {last.mode.value}")
         for sensor in silent:
@@ -281,18 +284,8 @@ class FusionNode(ManagedNode):
         for frame in self._transforms.missing():
             report.warn(f"no transform from {self._config.frames.base} to {frame}")
         for camera in topics.cameras:
-            if camera not in self._models and camera not in silent:
+            if camera not in self._with_info and camera not in silent:
                 report.warn(f"no CameraInfo for {camera}")
-
-
-def _same(one: CameraModel, two: CameraModel | None) -> bool:
-    return (
-        two is not None
-        and (one.frame_id, one.height, one.width) == (two.frame_id, two.height, two.width)
-        and one.distortion_model == two.distortion_model
-        and one.k.tolist() == two.k.tolist()
-        and one.d.tolist() == two.d.tolist()
-    )
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from mm_fusion.config import Config
 from mm_fusion.nodes import messages, qos
 from mm_fusion.nodes.diagnostics import Report
 from mm_fusion.perception.calibration import Calibration
+from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.obstacles import obstacle_points
 from mm_fusion.perception.overlay import draw_overlay
 from mm_fusion.samples import FusionResult, Mode, SyncedSet
@@ -23,10 +24,17 @@ from mm_fusion.wire import encode
 class FusionOutputs:
     """The publishers of fusion_node. Used from the working thread."""
 
-    def __init__(self, node: LifecycleNode, config: Config, calibration: Calibration) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        config: Config,
+        calibration: Calibration,
+        motion: MotionBuffer,
+    ) -> None:
         self._node = node
         self._config = config
         self._calibration = calibration
+        self._motion = motion
         made = []
         for kind, topic in (
             (Detection3DArray, "detections"),
@@ -57,7 +65,7 @@ class FusionOutputs:
         if self._markers.get_subscription_count():
             self._markers.publish(messages.markers(result))
         if self._obstacles.get_subscription_count():
-            points = obstacle_points(synced, self._calibration, self._config)
+            points = obstacle_points(synced, self._calibration, self._config, self._motion)
             if points is not None:
                 stamp_ns, frame = result.stamp_ns, result.frame_id
                 self._obstacles.publish(encode.encode_pointcloud2(points, stamp_ns, frame))
@@ -69,7 +77,7 @@ class FusionOutputs:
         frame = synced.cameras[slot]
         if frame is None:
             return
-        picture = draw_overlay(result, frame, self._calibration)
+        picture = draw_overlay(result, frame, self._calibration, self._motion)
         if picture is not None:
             raw = encode.encode_image(picture, "rgb8", frame.stamp_ns, frame.frame_id)
             self._debug[slot].publish(raw)

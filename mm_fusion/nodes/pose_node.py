@@ -11,7 +11,6 @@ from tf2_msgs.msg import TFMessage
 
 from mm_fusion import wire
 from mm_fusion.config import Config
-from mm_fusion.geodesy import LocalTangentPlane
 from mm_fusion.geometry import FrameTree
 from mm_fusion.nodes import messages, qos
 from mm_fusion.nodes.diagnostics import Report
@@ -59,7 +58,6 @@ class PoseNode(ManagedNode):
         self._pipeline = PosePipeline(config, frames)
         topics = config.topics
         self._intake = Intake((topics.gps, topics.imu, topics.wheels), config.nodes.input_timeout_s)
-        self._plane: LocalTangentPlane | None = None
         self._published = {"local": 0, "global": 0}
         self._pace = {
             config.frames.odom: Pacer(config.nodes.pose_rate_hz),
@@ -157,17 +155,16 @@ class PoseNode(ManagedNode):
             self._publish_fix(estimate)
             link = self._pipeline.map_from_odom
             parent, child = frames.map, frames.odom
-        if self._config.nodes.publish_tf:
+        if link is not None and self._config.nodes.publish_tf:
             entry = messages.transform(estimate.stamp_ns, parent, child, link)
             self._tf.publish(TFMessage(transforms=[entry]))
 
     def _publish_fix(self, estimate: PoseEstimate) -> None:
-        datum = self._pipeline.datum
-        if datum is None or self._fix.get_subscription_count() == 0:
+        if self._fix.get_subscription_count() == 0:
             return
-        if self._plane is None or self._plane.datum != datum:
-            self._plane = LocalTangentPlane(*datum)
-        geodetic = self._plane.to_geodetic(estimate.frame_from_base.translation)
+        geodetic = self._pipeline.to_geodetic(estimate.frame_from_base.translation)
+        if geodetic is None:
+            return
         covariance = estimate.pose_covariance[:3, :3]
         self._fix.publish(messages.fix(estimate, geodetic, covariance))
 

@@ -10,8 +10,8 @@ from tf2_msgs.msg import TFMessage
 
 from mm_fusion import wire
 from mm_fusion.config import Config
-from mm_fusion.geometry import FrameTree
 from mm_fusion.nodes import qos
+from mm_fusion.perception.calibration import Calibration
 from mm_fusion.samples import Rejection
 from mm_fusion.wire import FrameTransforms, StampedTransform
 
@@ -33,12 +33,11 @@ class TransformInput:
         reject: Callable[[Rejection], None],
     ) -> None:
         self._node = node
-        self._base = config.frames.base
+        # Where the robot is, is what the pose road finds out; only its build is read here.
+        self._moving_frames = {config.frames.odom, config.frames.map}
         self._use = use
         self._reject = reject
-        self._frames = FrameTree()
-        for frame, base_from_frame in config.extrinsics().items():
-            self._frames.set(self._base, frame, base_from_frame)
+        self._known = Calibration(config)
         self._moving: Any = None
         self.needed: set[str] = set()
         self._static = node.create_subscription(
@@ -48,7 +47,7 @@ class TransformInput:
 
     def missing(self) -> list[str]:
         """Needed frames whose place on the robot is unknown."""
-        return sorted(f for f in self.needed if self._frames.lookup(self._base, f) is None)
+        return sorted(f for f in self.needed if self._known.base_from(f) is None)
 
     def tend(self) -> None:
         """Open or close /tf; to be called now and then."""
@@ -77,5 +76,6 @@ class TransformInput:
         for rejection in decoded.rejections:
             self._reject(rejection)
         for t in decoded.transforms:
-            self._frames.set(t.parent, t.child, t.parent_from_child)
-            self._use(t)
+            if t.parent not in self._moving_frames:
+                self._known.set_transform(t.parent, t.child, t.parent_from_child)
+                self._use(t)

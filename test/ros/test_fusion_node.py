@@ -1,0 +1,200 @@
+"""fusion_node as a robot sees it: a process, its topics, its modes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import CameraInfo, Image, Imu, NavSatFix, PointCloud2
+from support import live_drive as drive
+from support.live import Bench, NodeProcess, wait_for
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import Detection3DArray
+from visualization_msgs.msg import MarkerArray
+
+from mm_fusion.nodes.messages import stamp_ns
+
+SENSORS = ("camera/image_raw", "camera/camera_info", "lidar/points")
+POSE_SENSORS = ("imu/data", "wheel/odometry", "gps/fix")
+START: dict[str, Any] = {"nodes.autostart": "true", "nodes.diagnostics_period_s": "0.2"}
+
+
+def advertise(bench: Bench) -> None:
+    bench.advertise(Image, "camera/image_raw")
+    bench.advertise(CameraInfo, "camera/camera_info")
+    bench.advertise(PointCloud2, "lidar/points")
+    bench.advertise(Imu, "imu/data")
+    bench.advertise(Odometry, "wheel/odometry")
+    bench.advertise(NavSatFix, "gps/fix")
+    bench.advertise(TFMessage, "/tf_static", latched=True).publish(drive.static_transforms())
+
+
+def statuses(bench: Bench, name: str = "fusion_node: fusion") -> list[dict[str, str]]:
+    """Keys and values of the node's diagnostics so far, with level and message."""
+    return [
+        {
+            **{v.key: v.value for v in s.values},
+            "level": str(int.from_bytes(s.level, "little")),
+            "message": s.message,
+        }
+        for m in bench.received["/diagnostics"]
+        for s in m.status
+        if s.name == name
+    ]
+
+
+def modes(bench: Bench) -> list[str]:
+    """The modes of the results so far."""
+    values = [s.values for m in bench.received["fusion/status"] for s in m.status]
+    return [v.value for keys in values for v in keys if v.key == "mode"]
+
+
+def test_drive_with_both_nodes(bench: Bench, domain: int, tmp_path: Path) -> None:
+    """GIVEN both nodes active WHEN a robot drives THEN every sweep gets its answer, in frame."""
+    bench.listen(Detection3DArray, "detections", "tracks")
+    bench.listen(PointCloud2, "obstacles")
+    bench.listen(MarkerArray, "markers")
+    bench.listen(Image, "debug/camera_0")
+    bench.listen(DiagnosticArray, "/diagnostics", "fusion/status")
+    bench.listen(Odometry, "odometry/local")
+    advertise(bench)
+    with (
+        NodeProcess("pose_node", domain, tmp_path, **START),
+        # A queue that holds the whole drive: how fast the machine is must not matter here.
+        NodeProcess(
+            "fusion_node", domain, tmp_path, **START, **{"network.queue_size": 100}
+        ) as fusion,
+    ):
+        bench.wait_matched(*SENSORS, *POSE_SENSORS)
+        bench.wait_published("detections", "tracks", "obstacles", "odometry/local")
+        bench.play(drive.events(4.0), rate=0.5)
+        last_ns = drive.START_NS + 3_900_000_000
+        wait_for(
+            lambda: stamp_ns(bench.received["detections"][-1].header.stamp) == last_ns,
+            "the answer to the last sweep",
+        )
+        _check_answers(bench)
+        _check_heavy(bench)
+        status = wait_for(lambda: statuses(bench), "diagnostics")[-1]
+        assert status["provider"] in ("cpu", "cuda")
+        assert float(status["latency_ms.end_to_end.p50"]) > 0.0
+        assert fusion.stop() == 0
+        assert "Traceback" not in fusion.log()
+
+
+def _check_answers(bench: Bench) -> None:
+    """Forty sweeps of 10 Hz went in."""
+    sweeps = {drive.START_NS + n * 100_000_000 for n in range(40)}
+    answered = {stamp_ns(m.header.stamp) for m in bench.received["detections"]}
+    assert answered <= sweeps
+    assert len(answered) >= 0.9 * len(sweeps)
+    assert {m.header.frame_id for m in bench.received["detections"]} == {"base_link"}
+    # Until the pose node says something, tracks stay in the base frame.
+    assert bench.received["tracks"][-1].header.frame_id == "odom"
+    assert modes(bench).count("camera+lidar") >= 0.9 * len(answered)
+
+
+def _check_heavy(bench: Bench) -> None:
+    obstacles = bench.received["obstacles"][-1]
+    assert obstacles.header.frame_id == "base_link"
+    # The wall's upper part and nothing of the ground: see drive.cloud.
+    assert 0 < obstacles.width < 1000
+    picture = bench.received["debug/camera_0"][-1]
+    assert (picture.width, picture.height) == (drive.WIDTH, drive.HEIGHT)
+    assert bench.received["markers"]
+
+
+def test_silent_lidar_is_announced(bench: Bench, domain: int, tmp_path: Path) -> None:
+    """GIVEN camera and LIDAR WHEN the LIDAR dies THEN camera answers go on, and it is said."""
+    bench.listen(Detection3DArray, "detections")
+    bench.listen(DiagnosticArray, "/diagnostics", "fusion/status")
+    advertise(bench)
+    with NodeProcess("fusion_node", domain, tmp_path, **START) as node:
+        bench.wait_matched(*SENSORS)
+        bench.wait_published("fusion/status", "detections")
+        sensors = [e for e in drive.events(5.0) if e.topic in SENSORS]
+        dies_ns = drive.START_NS + 2_000_000_000
+        bench.play(e for e in sensors if e.topic != "lidar/points" or e.stamp_ns < dies_ns)
+        wait_for(lambda: modes(bench)[-1] == "camera", "mode camera")
+        assert "camera+lidar" in modes(bench)
+        assert "mode: camera (missing: lidar/points)" in node.log()
+        last = wait_for(
+            lambda: [s for s in statuses(bench) if "no lidar/points" in s["message"]],
+            "the warning in the diagnostics",
+        )[-1]
+        assert last["level"] == "1"
+
+
+def test_malformed_bytes_are_counted(bench: Bench, domain: int, tmp_path: Path) -> None:
+    """GIVEN an active node WHEN clouds and images are broken THEN they are counted by reason."""
+    bench.listen(DiagnosticArray, "/diagnostics")
+    advertise(bench)
+    with NodeProcess("fusion_node", domain, tmp_path, **START) as node:
+        bench.wait_matched(*SENSORS)
+        stamps = iter(range(drive.START_NS, 2 * drive.START_NS, 100_000_000))
+
+        def counted() -> bool:
+            cut = drive.cloud(next(stamps))[:2000]
+            bench.publishers["lidar/points"].publish(cut)
+            strange = drive.image(next(stamps)).replace(b"rgb8", b"zzz9")
+            bench.publishers["camera/image_raw"].publish(strange)
+            last = (statuses(bench) or [{}])[-1]
+            return (
+                int(last.get("lidar/points.drops.malformed", 0)) > 0
+                and int(last.get("camera/image_raw.drops.unknown_encoding", 0)) > 0
+            )
+
+        wait_for(counted, "both rejections in the diagnostics")
+        assert "lidar/points: malformed: " in node.log()
+        assert node.process.poll() is None
+
+
+def test_missing_extrinsics_are_named(bench: Bench, domain: int, tmp_path: Path) -> None:
+    """GIVEN no /tf_static WHEN sensors speak THEN the missing transform is named, and no guess."""
+    bench.listen(DiagnosticArray, "/diagnostics", "fusion/status")
+    bench.advertise(PointCloud2, "lidar/points")
+    with NodeProcess("fusion_node", domain, tmp_path, **START):
+        bench.wait_matched("lidar/points")
+        stamps = iter(range(drive.START_NS, 2 * drive.START_NS, 100_000_000))
+
+        def announced() -> bool:
+            bench.publishers["lidar/points"].publish(drive.cloud(next(stamps)))
+            last = (statuses(bench) or [{}])[-1]
+            return (
+                "no transform from base_link to lidar" in last.get("message", "")
+                and int(last.get("lidar/points.drops.no_extrinsics", 0)) > 0
+            )
+
+        wait_for(announced, "the missing transform in the diagnostics")
+        assert set(modes(bench)) == {"none"}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "words"),
+    [
+        ("network.model", "/nowhere/fusion.onnx", "/nowhere/fusion.onnx: no such network file"),
+        ("network.provider", "tpu", "network.provider: must be one of auto, cuda, cpu, got 'tpu'"),
+        ("sync.deadline_s", "soon", "sync.deadline_s: must be float, got 'soon'"),
+    ],
+)
+def test_mistakes_refuse_to_configure(
+    bench: Bench, domain: int, tmp_path: Path, parameter: str, value: str, words: str
+) -> None:
+    """GIVEN a mistake WHEN the node configures THEN one clear line, and the node stays there."""
+    with NodeProcess("fusion_node", domain, tmp_path, **{parameter: value}) as node:
+        assert not bench.configure("fusion_node")
+        assert bench.state("fusion_node") == "unconfigured"
+        assert f"cannot configure: {words}" in node.log()
+        assert "Traceback" not in node.log()
+
+
+def test_autostart_without_a_network_ends_with_an_error(domain: int, tmp_path: Path) -> None:
+    """GIVEN autostart and no network WHEN it starts THEN the process ends with 1."""
+    settings = {**START, "network.model": "/nowhere/fusion.onnx"}
+    with NodeProcess("fusion_node", domain, tmp_path, **settings) as node:
+        wait_for(lambda: node.process.poll() is not None, "the end of the process")
+        assert node.process.returncode == 1
+        assert "no such network file" in node.log()

@@ -1,0 +1,173 @@
+"""pose_node as a robot sees it: a process, its topics, its transitions."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import Imu, NavSatFix, NavSatStatus
+from support import live_drive as drive
+from support.live import Bench, NodeProcess, wait_for
+from tf2_msgs.msg import TFMessage
+
+from mm_fusion.nodes.messages import stamp_ns
+
+SENSORS = ("imu/data", "wheel/odometry", "gps/fix")
+
+
+def events(duration_s: float) -> list[drive.Event]:
+    return [e for e in drive.events(duration_s) if e.topic in SENSORS]
+
+
+def advertise(bench: Bench) -> None:
+    bench.advertise(Imu, "imu/data")
+    bench.advertise(Odometry, "wheel/odometry")
+    bench.advertise(NavSatFix, "gps/fix")
+    bench.advertise(TFMessage, "/tf_static", latched=True).publish(drive.static_transforms())
+
+
+def test_drive_gives_odometry_and_transforms(bench: Bench, domain: int, tmp_path: Path) -> None:
+    """GIVEN an active node WHEN a robot drives 16 m east THEN both poses and TF say so."""
+    bench.listen(Odometry, "odometry/local", "odometry/global")
+    bench.listen(NavSatFix, "gps/filtered")
+    bench.listen(TFMessage, "/tf")
+    bench.listen(DiagnosticArray, "/diagnostics")
+    advertise(bench)
+    with NodeProcess("pose_node", domain, tmp_path, **{"nodes.autostart": "true"}) as node:
+        bench.wait_matched(*SENSORS)
+        wait_for(lambda: bench.node.count_publishers("odometry/global"), "the node's outputs")
+        bench.play(events(8.0), rate=2.0)
+        last_ns = drive.START_NS + 7_900_000_000
+        for topic in ("odometry/local", "odometry/global"):
+            wait_for(
+                lambda t=topic: (
+                    bench.received[t] and stamp_ns(bench.received[t][-1].header.stamp) >= last_ns
+                ),
+                f"the end of the drive on {topic}",
+            )
+        _check_odometry(bench)
+        _check_transforms(bench)
+        _check_fix(bench)
+        wait_for(lambda: _levels(bench), "diagnostics")
+        assert node.stop() == 0
+
+
+def _check_odometry(bench: Bench) -> None:
+    local = bench.received["odometry/local"][-1]
+    assert (local.header.frame_id, local.child_frame_id) == ("odom", "base_link")
+    t_s = (stamp_ns(local.header.stamp) - drive.START_NS) / 1e9
+    assert local.twist.twist.linear.x == pytest.approx(drive.speed(t_s), abs=0.2)
+    first = bench.received["odometry/local"][0].pose.pose.position
+    end = local.pose.pose.position
+    gone_m = ((end.x - first.x) ** 2 + (end.y - first.y) ** 2) ** 0.5
+    assert gone_m == pytest.approx(drive.travelled(t_s), abs=0.5)
+    world = bench.received["odometry/global"][-1]
+    assert (world.header.frame_id, world.child_frame_id) == ("map", "base_link")
+    t_s = (stamp_ns(world.header.stamp) - drive.START_NS) / 1e9
+    assert world.pose.pose.position.x == pytest.approx(drive.travelled(t_s), abs=1.0)
+    assert world.pose.pose.position.y == pytest.approx(0.0, abs=1.0)
+    assert 0.0 < world.pose.covariance[0] < 4.0
+
+
+def _check_transforms(bench: Bench) -> None:
+    links = {}
+    for message in bench.received["/tf"]:
+        for t in message.transforms:
+            links.setdefault((t.header.frame_id, t.child_frame_id), []).append(t)
+    assert set(links) == {("odom", "base_link"), ("map", "odom")}
+    poses = {
+        stamp_ns(m.header.stamp): m.pose.pose.position for m in bench.received["odometry/local"]
+    }
+    last = links["odom", "base_link"][-1]
+    pose = poses[stamp_ns(last.header.stamp)]
+    assert last.transform.translation.x == pytest.approx(pose.x)
+    assert last.transform.translation.y == pytest.approx(pose.y)
+
+
+def _check_fix(bench: Bench) -> None:
+    fix = bench.received["gps/filtered"][-1]
+    t_s = (stamp_ns(fix.header.stamp) - drive.START_NS) / 1e9
+    truth = drive.fix(0, t_s)
+    assert fix.latitude == pytest.approx(truth.latitude, abs=2e-5)
+    assert fix.longitude == pytest.approx(truth.longitude, abs=2e-5)
+
+
+def _levels(bench: Bench) -> list[bytes]:
+    return [s.level for m in bench.received["/diagnostics"] for s in m.status]
+
+
+def test_broken_messages_are_counted_in_diagnostics(
+    bench: Bench, domain: int, tmp_path: Path
+) -> None:
+    """GIVEN an active node WHEN fixes have no fix or NaN THEN diagnostics count them by reason."""
+    bench.listen(DiagnosticArray, "/diagnostics")
+    advertise(bench)
+    settings = {"nodes.autostart": "true", "nodes.diagnostics_period_s": "0.2"}
+    with NodeProcess("pose_node", domain, tmp_path, **settings):
+        bench.wait_matched(*SENSORS)
+        stamps = iter(range(drive.START_NS, 2 * drive.START_NS, 10_000_000))
+
+        def counted() -> bool:
+            lost = drive.fix(next(stamps), 0.0)
+            lost.status.status = NavSatStatus.STATUS_NO_FIX
+            bench.publishers["gps/fix"].publish(lost)
+            strange = drive.imu(next(stamps), 0.0)
+            strange.angular_velocity.z = float("nan")
+            bench.publishers["imu/data"].publish(strange)
+            values = {
+                v.key: v.value
+                for m in bench.received["/diagnostics"]
+                for s in m.status
+                for v in s.values
+            }
+            return (
+                int(values.get("gps/fix.drops.no_fix", 0)) > 0
+                and int(values.get("imu/data.drops.non_finite", 0)) > 0
+            )
+
+        wait_for(counted, "both rejections in the diagnostics")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_cleanly(
+    bench: Bench, domain: int, tmp_path: Path, number: signal.Signals
+) -> None:
+    """GIVEN an active node WHEN it gets SIGINT or SIGTERM THEN it ends with 0."""
+    advertise(bench)
+    with NodeProcess("pose_node", domain, tmp_path, **{"nodes.autostart": "true"}) as node:
+        bench.wait_matched("imu/data")
+        assert node.stop(number) == 0
+        assert "Traceback" not in node.log()
+
+
+def test_transitions_there_and_back(bench: Bench, domain: int, tmp_path: Path) -> None:
+    """GIVEN a node without autostart WHEN a manager leads it THEN it goes there, back and again."""
+    with NodeProcess("pose_node", domain, tmp_path):
+        assert bench.state("pose_node") == "unconfigured"
+        for _ in range(2):
+            assert bench.configure("pose_node")
+            assert bench.state("pose_node") == "inactive"
+            assert bench.activate("pose_node")
+            assert bench.state("pose_node") == "active"
+            assert bench.change_state("pose_node", 4)  # deactivate
+            assert bench.change_state("pose_node", 2)  # clean up
+            assert bench.state("pose_node") == "unconfigured"
+
+
+def test_wrong_parameters_are_refused_by_name(bench: Bench, domain: int, tmp_path: Path) -> None:
+    """GIVEN a value out of range WHEN the node configures THEN it says which, and stays."""
+    with NodeProcess("pose_node", domain, tmp_path, **{"nodes.pose_rate_hz": "-5.0"}) as node:
+        assert not bench.configure("pose_node")
+        assert bench.state("pose_node") == "unconfigured"
+        assert "cannot configure: nodes.pose_rate_hz: must be within 0 .. 1000 Hz" in node.log()
+        assert "Traceback" not in node.log()
+
+
+def test_unknown_parameter_is_refused(bench: Bench, domain: int, tmp_path: Path) -> None:
+    """GIVEN a misspelt name WHEN the node configures THEN it says what was meant."""
+    with NodeProcess("pose_node", domain, tmp_path, **{"nodes.pose_rate": "5.0"}) as node:
+        assert not bench.configure("pose_node")
+        assert "nodes.pose_rate: no such parameter; did you mean nodes.pose_rate_hz?" in node.log()

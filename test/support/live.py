@@ -1,0 +1,194 @@
+"""Nodes in processes of their own, and a bench beside them that publishes and listens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from support.live_drive import Event
+
+from mm_fusion.nodes import qos
+
+ROOT = Path(__file__).resolve().parents[2]
+# Long, because a test machine may be busy; a test that passes never waits for it.
+PATIENCE_S = 40.0
+
+
+def environment(domain: int) -> dict[str, str]:
+    """The environment of a node under test: its own domain, nothing beyond this machine."""
+    return {
+        **os.environ,
+        "ROS_DOMAIN_ID": str(domain),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(ROOT / "config" / "fastdds.xml"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "RCUTILS_LOGGING_USE_STDOUT": "0",
+    }
+
+
+def wait_for(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    """Wait until a condition holds; its value. Fails, naming it, when it never does."""
+    deadline_s = time.monotonic() + patience_s
+    while time.monotonic() < deadline_s:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {patience_s:.0f} s in vain for: {what}")
+
+
+class NodeProcess:
+    """One node, run as the executable runs it. A context manager."""
+
+    def __init__(self, name: str, domain: int, log: Path, **parameters: Any) -> None:
+        arguments = [f"-p{key}:={value}" for key, value in parameters.items()]
+        words = [w for a in arguments for w in ("-p", a[2:])]
+        self.name = name
+        self._log = log / f"{name}.log"
+        self._file = self._log.open("w")
+        ros_args = ["--ros-args", *words] if words else []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"mm_fusion.nodes.{name}", *ros_args],
+            env=environment(domain),
+            cwd=ROOT,
+            stdout=self._file,
+            stderr=subprocess.STDOUT,
+        )
+
+    def log(self) -> str:
+        """What it has said so far."""
+        return self._log.read_text()
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Ask it to end; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+    def __enter__(self) -> NodeProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._file.close()
+        if kind is not None:
+            print(f"--- log of {self.name}\n{self.log()}")
+
+
+class Bench:
+    """A ROS node in the test's own process, served by a thread of its own."""
+
+    def __init__(self, domain: int) -> None:
+        self._context = Context()
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        rclpy.init(context=self._context, domain_id=domain)
+        self.node = rclpy.create_node("bench", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+        self.received: dict[str, list[Any]] = defaultdict(list)
+        self.publishers: dict[str, Any] = {}
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            return
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown()
+        self._thread.join(PATIENCE_S)
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self._context)
+
+    # ----------------------------------------------------------------------------- topics
+
+    def listen(self, kind: type, *topics: str) -> None:
+        """Keep every message of these topics in ``received``."""
+        for topic in topics:
+            self.node.create_subscription(kind, topic, self.received[topic].append, qos.TRANSFORMS)
+
+    def advertise(self, kind: type, topic: str, latched: bool = False) -> Any:
+        """A publisher."""
+        profile = qos.LATCHED if latched else qos.RESULT
+        self.publishers[topic] = self.node.create_publisher(kind, topic, profile)
+        return self.publishers[topic]
+
+    def wait_matched(self, *topics: str) -> None:
+        """Wait until somebody listens to each of the advertised topics."""
+        for topic in topics:
+            publisher = self.publishers[topic]
+            wait_for(lambda p=publisher: p.get_subscription_count() > 0, f"a listener of {topic}")
+
+    def wait_published(self, *topics: str) -> None:
+        """Wait until every one of the topics listened to has somebody who publishes it."""
+        for topic in topics:
+            wait_for(lambda t=topic: self.node.count_publishers(t), f"a publisher of {topic}")
+
+    def play(self, events: Iterable[Event], rate: float = 1.0) -> None:
+        """Publish events at their distances in time."""
+        begun_s, first_ns = time.monotonic(), None
+        for event in events:
+            first_ns = first_ns or event.stamp_ns
+            due_s = begun_s + (event.stamp_ns - first_ns) / 1e9 / rate
+            pause_s = due_s - time.monotonic()
+            if pause_s > 0:
+                time.sleep(pause_s)
+            self.publishers[event.topic].publish(event.payload)
+
+    # -------------------------------------------------------------------------- lifecycle
+
+    def call(self, kind: type, service: str, request: Any) -> Any:
+        """Call a service and wait for its answer."""
+        client = self.node.create_client(kind, service)
+        try:
+            assert client.wait_for_service(PATIENCE_S), f"no service {service}"
+            future = client.call_async(request)
+            wait_for(future.done, f"an answer of {service}")
+            return future.result()
+        finally:
+            self.node.destroy_client(client)
+
+    def change_state(self, node: str, transition: int) -> bool:
+        """Ask for a transition; whether it succeeded."""
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return bool(self.call(ChangeState, f"{node}/change_state", request).success)
+
+    def state(self, node: str) -> str:
+        """The label of the node's state."""
+        answer = self.call(GetState, f"{node}/get_state", GetState.Request())
+        return str(answer.current_state.label)
+
+    def configure(self, node: str) -> bool:
+        """The configure transition."""
+        return self.change_state(node, Transition.TRANSITION_CONFIGURE)
+
+    def activate(self, node: str) -> bool:
+        """The activate transition."""
+        return self.change_state(node, Transition.TRANSITION_ACTIVATE)
