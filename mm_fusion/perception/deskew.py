@@ -21,7 +21,6 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 KEPT_S = 3.0
-KEPT_TWISTS = 64
 RESET_S = 1.0
 DEGREE = 3  # of the motion over one sweep as a polynomial of time
 NODES = 9  # instants at which the motion is looked up to fit it
@@ -72,7 +71,6 @@ class MotionBuffer:
     def __init__(self, config: DeskewConfig) -> None:
         self._max_age_ns = round(config.max_motion_age_s * NS_PER_S)
         self._poses: tuple[PoseEstimate, ...] = ()
-        self._twists: dict[tuple[int, int], tuple[F64, F64]] = {}
 
     def add(self, estimate: PoseEstimate) -> Rejection | None:
         """Take a pose newer than the last; one much older begins anew (a bag's loop)."""
@@ -88,8 +86,6 @@ class MotionBuffer:
             poses = ()
         if poses and poses[-1].frame_id != estimate.frame_id:
             poses = ()
-        if not poses:
-            self._twists = {}
         oldest_ns = estimate.stamp_ns - round(KEPT_S * NS_PER_S)
         first = 0
         while first < len(poses) and poses[first].stamp_ns < oldest_ns:
@@ -137,42 +133,42 @@ class MotionBuffer:
         if not poses:
             return None
         known_ns = [p.stamp_ns for p in poses]
-        starts, linear, angular = [], [], []
+        pairs, shares = [], []
         for stamp_ns in stamps_ns:
             at = bisect_left(known_ns, stamp_ns)
             before, after = max(at - 1, 0), min(at, len(poses) - 1)
             gap_ns = min(abs(stamp_ns - known_ns[before]), abs(known_ns[after] - stamp_ns))
             if gap_ns > self._max_age_ns:
                 return None
-            start = poses[before]
-            since_ns = stamp_ns - start.stamp_ns
-            if before == after:
-                twist = (start.linear, start.angular)
-                share = since_ns / NS_PER_S
-            else:
-                twist = self._twist(start, poses[after])
-                share = since_ns / (known_ns[after] - known_ns[before])
-            starts.append(start.frame_from_base)
-            linear.append(twist[0] * share)
-            angular.append(twist[1] * share)
-        rotations, translations = se3_exp(np.array(linear), np.array(angular))
-        first = np.array([s.rotation for s in starts])
-        offset = np.array([s.translation for s in starts])
+            span_ns = NS_PER_S if before == after else known_ns[after] - known_ns[before]
+            pairs.append((before, after))
+            shares.append((stamp_ns - known_ns[before]) / span_ns)
+        wanted = sorted(set(pairs))
+        linear, angular = _twists([(poses[a], poses[b]) for a, b in wanted])
+        row = [wanted.index(pair) for pair in pairs]
+        share = np.array(shares)[:, None]
+        rotations, translations = se3_exp(linear[row] * share, angular[row] * share)
+        first = np.array([poses[a].frame_from_base.rotation for a, _ in pairs])
+        offset = np.array([poses[a].frame_from_base.translation for a, _ in pairs])
         return first @ rotations, offset + np.einsum("nij,nj->ni", first, translations)
 
-    def _twist(self, start: PoseEstimate, end: PoseEstimate) -> tuple[F64, F64]:
-        """What moves ``start`` to ``end`` in one unit of time; kept for the last few pairs."""
-        pair = (start.stamp_ns, end.stamp_ns)
-        twists = self._twists
-        found = twists.get(pair)
-        if found is None:
-            step = start.frame_from_base.inverse() @ end.frame_from_base
-            linear, angular = se3_log(step.rotation[None], step.translation[None])
-            found = (linear[0], angular[0])
-            if len(twists) >= KEPT_TWISTS:
-                self._twists = twists = {}
-            twists[pair] = found
-        return found
+
+def _twists(pairs: list[tuple[PoseEstimate, PoseEstimate]]) -> tuple[F64, F64]:
+    """What moves each first pose to its second in one unit of time: linear [N,3], angular [N,3].
+
+    Of a pose beside itself, its own velocity per second.
+    """
+    first = np.array([a.frame_from_base.rotation for a, _ in pairs])
+    second = np.array([b.frame_from_base.rotation for _, b in pairs])
+    offset = np.array(
+        [b.frame_from_base.translation - a.frame_from_base.translation for a, b in pairs]
+    )
+    back = first.transpose(0, 2, 1)
+    linear, angular = se3_log(back @ second, np.einsum("nij,nj->ni", back, offset))
+    for n, (a, b) in enumerate(pairs):
+        if a is b:
+            linear[n], angular[n] = a.linear, a.angular
+    return linear, angular
 
 
 class MotionPolynomial:

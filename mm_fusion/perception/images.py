@@ -180,9 +180,16 @@ class ImageStager:
         height, width = image.shape[:2]
         if (width, height) == size:
             return image
-        smaller = size[0] <= width and size[1] <= height
-        method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-        return np.asarray(cv2.resize(image, size, dst=out, interpolation=method), dtype=np.uint8)
+        if size[0] > width or size[1] > height:
+            resized = cv2.resize(image, size, dst=out, interpolation=cv2.INTER_LINEAR)
+            return np.asarray(resized, dtype=np.uint8)
+        # Averaging whole pixels is OpenCV's fast case; what is left to do is then small.
+        by_u, by_v = width // size[0], height // size[1]
+        if by_u > 1 and by_v > 1 and not (width % by_u or height % by_v):
+            step = (width // by_u, height // by_v)
+            if step != size:
+                image = np.asarray(cv2.resize(image, step, interpolation=cv2.INTER_AREA), np.uint8)
+        return np.asarray(cv2.resize(image, size, dst=out, interpolation=cv2.INTER_AREA), np.uint8)
 
     def _rectified(self, image: U8, model: CameraModel, out: U8 | None) -> U8:
         height, width = image.shape[:2]

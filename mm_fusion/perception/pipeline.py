@@ -30,7 +30,7 @@ from mm_fusion.sync import Synchronizer
 
 Answers = list[FusionResult | Rejection]
 
-MODES = {
+MODES = {  # by whether the network got points, and whether it got an image
     (True, True): Mode.CAMERA_LIDAR,
     (True, False): Mode.LIDAR,
     (False, True): Mode.CAMERA,
@@ -102,7 +102,7 @@ class PerceptionPipeline:
         return FusionResult(
             stamp_ns=synced.stamp_ns,
             frame_id=frames.base,
-            mode=MODES[any(staged.has_image), staged.has_points],
+            mode=MODES[staged.has_points, any(staged.has_image)],
             missing=_missing(synced, staged),
             detections=detections,
             tracks=tracks,

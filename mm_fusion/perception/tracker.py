@@ -224,16 +224,21 @@ class Tracker:
 
     def _confirmed(self, stamp_ns: int) -> tuple[Track, ...]:
         t = self._tracks
+        center = np.column_stack([t.position, t.z])
+        # Order (x, y, vx, vy): the 2 x 2 covariance once for each axis.
+        axes = np.zeros((len(t), 2, 2, 2, 2))
+        axes[:, :, 0, :, 0] = axes[:, :, 1, :, 1] = t.covariance
+        covariance = axes.reshape(-1, 4, 4)
         return tuple(
             Track(
                 track_id=int(t.ids[n]),
                 label=self._labels[t.label[n]],
                 score=float(t.score[n]),
-                center=np.append(t.position[n], t.z[n]),
+                center=center[n],
                 size=t.size[n].copy(),
                 yaw=float(t.yaw[n]),
                 velocity=t.velocity[n].copy(),
-                covariance=np.kron(t.covariance[n], np.eye(2)),
+                covariance=covariance[n],
                 hits=int(t.hits[n]),
                 time_since_update_s=float(stamp_ns - t.seen_ns[n]) / NS_PER_S,
             )
