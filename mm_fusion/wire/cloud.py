@@ -46,8 +46,7 @@ def read_point_cloud(reader: CdrReader, sensor: str, intensity_max: float = 0.0)
     """A sensor_msgs/msg/PointCloud2."""
     header = reader.header()
     height, width, count = reader.unpack("III", 4)
-    if count > MAX_FIELDS:
-        raise malformed(f"cloud: at most {MAX_FIELDS} fields are read, got {count}")
+    _check_field_count(count)  # before, not after they are read
     fields = tuple([(reader.string(), *reader.unpack("IB3xI", 4)) for _ in range(count)])
     big, point_step, row_step = reader.unpack("B3xII", 4)
     data = reader.octets()
@@ -98,6 +97,7 @@ def point_cloud(
 @lru_cache(maxsize=64)
 def point_layout(fields: tuple[Field, ...], is_bigendian: bool, point_step: int) -> PointLayout:
     """The meaning of a field table. A sensor's table never changes, so that it is kept."""
+    _check_field_count(len(fields))
     if not 0 < point_step <= MAX_POINT_STEP:
         raise malformed(f"cloud: point_step must be 1 .. {MAX_POINT_STEP}, got {point_step}")
     order = ">" if is_bigendian else "<"
@@ -130,6 +130,11 @@ def point_layout(fields: tuple[Field, ...], is_bigendian: bool, point_step: int)
         next((n for n in INTENSITY_NAMES if n in single), ""),
         next((n for n in TIME_NAMES if n in single), ""),
     )
+
+
+def _check_field_count(count: int) -> None:
+    if count > MAX_FIELDS:
+        raise malformed(f"cloud: at most {MAX_FIELDS} fields are read, got {count}")
 
 
 def _check_coordinates(formats: dict[str, tuple[str, int, int]]) -> None:

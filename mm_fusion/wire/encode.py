@@ -56,9 +56,19 @@ def fill_header(msg: Any, stamp_ns: int, frame_id: str) -> None:
     msg.header.frame_id = frame_id
 
 
+def _bytes_of(values: npt.NDArray[Any]) -> memoryview:
+    """The array's bytes, in place where they lie together."""
+    if not values.flags.c_contiguous:
+        # Zeros first: numpy copies fields only, and what is between them goes out too.
+        packed = np.zeros(values.shape, values.dtype)
+        packed[...] = values
+        values = packed
+    return values.reshape(-1).view(np.uint8).data
+
+
 def _octets(values: npt.NDArray[Any]) -> array[int]:
     data = array("B")
-    data.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+    data.frombytes(_bytes_of(values))
     return data
 
 
@@ -116,15 +126,14 @@ def _image_size(pixels: U8, encoding: str) -> tuple[int, int, int]:
 def encode_pointcloud2(points: npt.NDArray[np.void], stamp_ns: int, frame_id: str) -> bytes:
     """Structured points [n] as a serialized sensor_msgs/msg/PointCloud2 of one row."""
     table = pointcloud2_fields(points.dtype)
-    contiguous = np.ascontiguousarray(points).reshape(-1)
     writer = CdrWriter()
     writer.header(stamp_ns, frame_id)
-    writer.pack("III", 4, 1, len(contiguous), len(table))
+    writer.pack("III", 4, 1, points.size, len(table))
     for name, offset, datatype, count in table:
         writer.string(name)
         writer.pack("IB3xI", 4, offset, datatype, count)
-    writer.pack("B3xII", 4, 0, points.dtype.itemsize, contiguous.nbytes)
-    writer.octets(contiguous.view(np.uint8).data)
+    writer.pack("B3xII", 4, 0, points.dtype.itemsize, points.nbytes)
+    writer.octets(_bytes_of(points))
     writer.pack("B", 1, 0)
     return writer.finish()
 
@@ -138,7 +147,7 @@ def encode_image(pixels: U8, encoding: str, stamp_ns: int, frame_id: str) -> byt
     writer.string(encoding)
     writer.pack("B", 1, 0)
     writer.pack("I", 4, step)
-    writer.octets(np.ascontiguousarray(pixels).reshape(-1).data)
+    writer.octets(_bytes_of(pixels))
     return writer.finish()
 
 

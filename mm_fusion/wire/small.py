@@ -43,7 +43,7 @@ def finite(name: str, values: Numbers) -> F64:
     """float64 [n]. WireError with NON_FINITE, naming the member."""
     array = np.array(values, dtype=np.float64)
     if not np.isfinite(array).all():
-        raise WireError(Reason.NON_FINITE, f"{name} must be finite, got {list(values)}")
+        raise WireError(Reason.NON_FINITE, f"{name} must be finite, got {array.tolist()}")
     return array
 
 
@@ -72,7 +72,8 @@ def xyzw(quaternion: Any) -> tuple[float, float, float, float]:
 def read_nav_sat_fix(reader: CdrReader, sensor: str) -> GnssFix:
     """A sensor_msgs/msg/NavSatFix."""
     header = reader.header()
-    status, _service = reader.unpack("bxH", 2)
+    status = reader.unpack("b", 1)[0]
+    reader.unpack("H", 2)  # which satellite systems served
     position, matrix = reader.doubles(3), reader.doubles(9)
     return nav_sat_fix(sensor, header, status, position, matrix, reader.unpack("B", 1)[0])
 
