@@ -55,7 +55,7 @@ class Augmentation:
     intensity_probability: float = 0.5
     photometric: float = 0.25
     no_image_probability: float = 0.15
-    no_points_probability: float = 0.15
+    no_points_probability: float = 0.25  # camera alone is the harder lesson
 
 
 NO_AUGMENTATION = Augmentation(*([0.0] * 11))
