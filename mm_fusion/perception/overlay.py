@@ -44,10 +44,12 @@ def view_of(
     calibration: Calibration,
     stamp_ns: int,
     motion: MotionBuffer | None = None,
+    exposure_ns: int | None = None,
 ) -> View | Rejection:
     """The rectified picture of a frame and how to project into it what is known at ``stamp_ns``.
 
-    ``motion`` accounts for what the robot moved between ``stamp_ns`` and the exposure.
+    ``motion`` accounts for what the robot moved between ``stamp_ns`` and the exposure, which is
+    the frame's own stamp unless ``exposure_ns`` says better (a corrected camera clock).
     """
     model = calibration.camera(frame.sensor)
     if model is None:
@@ -60,7 +62,8 @@ def view_of(
         image = rectified(frame, model)
     except ImageError as error:
         return _refuse(frame, error.reason, error.detail)
-    moved = None if motion is None else motion.base_from_base(frame.stamp_ns, stamp_ns)
+    exposed_ns = frame.stamp_ns if exposure_ns is None else exposure_ns
+    moved = None if motion is None else motion.base_from_base(exposed_ns, stamp_ns)
     camera_from_base = base_from_camera.inverse() @ (moved or RigidTransform.identity())
     return View(image, model.k @ camera_from_base.matrix()[:3])
 
@@ -72,7 +75,8 @@ def draw_overlay(
     motion: MotionBuffer | None = None,
 ) -> U8 | None:
     """The frame with the result's detections drawn in; None where the frame cannot be shown."""
-    view = view_of(frame, calibration, result.stamp_ns, motion)
+    dt_ns = result.dt_ns.get(frame.sensor, frame.stamp_ns - result.stamp_ns)
+    view = view_of(frame, calibration, result.stamp_ns, motion, result.stamp_ns + dt_ns)
     if isinstance(view, Rejection):
         return None
     draw_boxes(view.image, view.pixel_from_base, result.detections)
