@@ -274,7 +274,7 @@ def network_of(checkpoint: Path | None) -> tuple[FusionNet, Any]:
         "learning_rate": settings["learning_rate"],
         "bfloat16": settings["bfloat16"],
         "duration_s": round(saved["duration_s"]),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
     }
     return net.eval(), trained
 
