@@ -77,8 +77,9 @@ def _text(out: Path, summary: Mapping[str, Any], pictures: int) -> str:
     if total:
         lines.append(f"  per set: median {total['p50']:.1f} ms, p99 {total['p99']:.1f} ms")
     for sensor, reasons in summary["drops"].items():
-        counts = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-        lines.append(f"  dropped from {sensor}: {counts}")
+        for reason, count in reasons.items():
+            detail = summary["drop_details"][sensor][reason]
+            lines.append(f"  dropped from {sensor}: {reason} {count} ({detail})")
     lines += [f"  warning: {w}" for w in summary["warnings"]]
     for name in ("map", "pose_rmse_m", "gps_rmse_m"):
         if name in summary:

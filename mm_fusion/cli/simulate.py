@@ -28,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scenario", default="town", metavar="NAME", help="what is simulated (town)"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="BAG", help="the bag's directory"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="BAG",
+        help="the bag's directory; a bag that is there already is replaced",
     )
     add_json_argument(parser)
 
@@ -37,11 +41,12 @@ def run(args: argparse.Namespace) -> int:
     """Simulate and say what was written."""
     if not math.isfinite(args.duration) or args.duration <= 0:
         raise ConfigError(f"--duration: must be more than 0 s, got {args.duration:g}")
-    if args.out.exists():
-        raise ConfigError(f"--out {args.out}: exists already; nothing is overwritten")
-    from mm_fusion.sim import simulate
+    from mm_fusion.sim.drive import simulate
 
-    result = simulate(args.seed, args.duration, args.scenario, args.out, Progress())
+    show = Progress()
+    result = simulate(
+        args.seed, args.duration, args.scenario, args.out, lambda share: show(share, "simulate")
+    )
     lines = [f"{args.out}: {args.duration:g} s, seed {args.seed}"]
     lines += [f"  {key}: {value}" for key, value in result.items()]
     print_result(result, args.json, "\n".join(lines))

@@ -29,6 +29,8 @@ class Files:
         self._stack = ExitStack()
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            for name in (records.GPS, records.EVALUATION, records.SUMMARY):
+                (directory / name).unlink(missing_ok=True)  # of an earlier run
             self._detections = self._open(records.DETECTIONS)
             self._tracks = self._open(records.TRACKS)
             self._timing = self._open(records.TIMING)

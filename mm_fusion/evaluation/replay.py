@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mm_fusion.config import Config
+from mm_fusion.errors import StageError
 from mm_fusion.evaluation import records
 from mm_fusion.evaluation.bags import Bag
 from mm_fusion.evaluation.evaluate import evaluate_run
@@ -24,7 +25,7 @@ from mm_fusion.evaluation.summary import Tally, network_facts, summarize
 from mm_fusion.evaluation.topics import Inputs, find_inputs
 from mm_fusion.evaluation.truth import known_truth
 from mm_fusion.perception.network import FusionNetwork
-from mm_fusion.samples import NS_PER_S, FusionResult, PoseEstimate
+from mm_fusion.samples import NS_PER_S, FusionResult, Mode, PoseEstimate, Reason
 
 Progress = Callable[[float, str], None]
 
@@ -50,6 +51,7 @@ def replay(
         network = FusionNetwork.from_config(named) if inputs.perception() else None
         known = known_truth(opened)
         summary = _Drive(opened, inputs, named, network).run(directory, show, "replay")
+        _check_use(summary, directory, str(bag))
         both = inputs.lidar is not None and any(inputs.cameras)
         if known.objects and both and single_modalities:
             for kept, folder in records.SINGLE.items():
@@ -67,6 +69,24 @@ def withhold(config: Config, kept: str) -> Config:
         config.network, use_camera=kept == "camera", use_lidar=kept == "lidar"
     )
     return dataclasses.replace(config, network=network)
+
+
+def _check_use(summary: Mapping[str, Any], directory: Path, bag: str) -> None:
+    """StageError where not one set could be used and no pose came of the bag either."""
+    modes = dict(summary["modes"])
+    modes.pop(Mode.NONE.value, None)
+    poses = (directory / records.POSE, directory / records.POSE_LOCAL)
+    if modes or any(path.stat().st_size for path in poses):
+        return
+    reasons = [
+        f"{sensor}: {reason}, {count} times: {summary['drop_details'][sensor][reason]}"
+        for sensor, counts in summary["drops"].items()
+        for reason, count in counts.items()
+    ]
+    unplaced = any(Reason.NO_EXTRINSICS.value in counts for counts in summary["drops"].values())
+    hint = " (frames.base and calibration.extrinsics say where sensors sit)" if unplaced else ""
+    what = "; ".join(reasons) or "no usable message"
+    raise StageError(f"{bag}: nothing came of it: {what}{hint}")
 
 
 def _facts(network: FusionNetwork | None) -> dict[str, Any] | None:

@@ -403,12 +403,13 @@ def _modes(run: _Run) -> str:
 
 def _drops(run: _Run) -> str:
     drops = run.summary.get("drops") or {}
+    details = run.summary.get("drop_details") or {}
     rows = [
-        (sensor, reason, count)
+        (sensor, reason, details.get(sensor, {}).get(reason), count)
         for sensor, reasons in sorted(drops.items())
         for reason, count in sorted(reasons.items())
     ]
-    table = page.table(("input", "reason", "count"), rows, (2,))
+    table = page.table(("input", "reason", "for example", "count"), rows, (3,))
     return page.section("What was not used, and why", table or page.note("Nothing was dropped."))
 
 

@@ -13,7 +13,7 @@ from mm_fusion.evaluation.files import Datum
 from mm_fusion.health.counters import Counters
 from mm_fusion.health.timing import Percentiles
 from mm_fusion.perception.contract import Contract
-from mm_fusion.samples import FusionResult, GnssFix, LidarSweep, Rejection
+from mm_fusion.samples import FusionResult, GnssFix, LidarSweep, Reason, Rejection
 
 
 class Tally:
@@ -33,7 +33,7 @@ class Tally:
 
     def arrived(self, sample: wire.Decoded) -> None:
         """One input message, whether it could be used or not."""
-        if isinstance(sample, (LidarSweep, Rejection)) and sample.sensor == self._lidar:
+        if isinstance(sample, (LidarSweep, Reason, Rejection)) and sample.sensor == self._lidar:
             self._sweeps += 1
         elif isinstance(sample, GnssFix) and sample.status >= 0:
             self.fixes.append(sample)
@@ -52,6 +52,13 @@ class Tally:
         for stage, spent_ns in result.stage_ns.items():
             self._stages.setdefault(stage, Percentiles()).add(spent_ns)
 
+    def _details(self) -> dict[str, dict[str, str]]:
+        """What the last drop of every kind said."""
+        return {
+            sensor: {r: self._drops.last_detail(sensor, Reason(r)) for r in reasons}
+            for sensor, reasons in self._drops.drops().items()
+        }
+
     def values(self) -> dict[str, Any]:
         """The counts as they stand in the summary."""
         return {
@@ -59,6 +66,7 @@ class Tally:
             "answered": self._answered,
             "sets": self._sets,
             "drops": self._drops.drops(),
+            "drop_details": self._details(),
             "modes": dict(sorted(self._modes.items())),
             "missing": dict(sorted(self._missing.items())),
             "detections": dict(sorted(self._detections.items())),

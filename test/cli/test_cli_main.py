@@ -72,7 +72,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (("check-model", "nowhere.onnx"), ("nowhere.onnx", "no such network file")),
         (("params", "--check", "nowhere.yaml"), ("nowhere.yaml", "cannot be read")),
         (("simulate", "--duration", "0", "--out", "o"), ("--duration", "more than 0")),
-        (("simulate", "--out", "."), ("--out .", "exists already")),
+        (("simulate", "--scenario", "moon", "--out", "o"), ("moon",)),
         (("replay", "x", "--out", "o", "--set", "sync.deadline=1"), ("did you mean",)),
         (("replay", "x", "--out", "o", "--set", "sync.deadline_s=7"), ("within 0 .. 1 s", "7")),
         (("replay", "x", "--out", "o", "--set", "nonsense"), ("must be key=value",)),
