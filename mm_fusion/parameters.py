@@ -259,8 +259,9 @@ def to_yaml(config_type: type, header: str) -> str:
             section = path
             lines += ["", f"    {section}:"]
         limits = ", ".join(t for t in (p.unit, p.range_text()) if t)
-        lines.append(f"      # {p.description}" + (f" [{limits}]" if limits else ""))
-        lines.append(f"      {leaf}: {format_value(p.default)}")
+        indent = " " * (6 if path else 4)
+        lines.append(f"{indent}# {p.description}" + (f" [{limits}]" if limits else ""))
+        lines.append(f"{indent}{leaf}: {format_value(p.default)}")
     return "\n".join(lines) + "\n"
 
 

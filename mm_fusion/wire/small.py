@@ -274,6 +274,9 @@ def transform(translation: Iterable[float], orientation: Iterable[float]) -> Rig
     """A rigid transform from a translation and a quaternion x y z w."""
     translation = finite("translation", list(translation))
     orientation = finite("rotation", list(orientation))
+    norm = math.hypot(*orientation)  # which, unlike a sum of squares, does not overflow
+    if abs(norm - 1.0) > 1e-2:
+        raise malformed(f"rotation must be a unit quaternion, its norm is {norm:.4g}")
     try:
         return RigidTransform.from_quaternion(translation, orientation)
     except CalibrationError as error:
