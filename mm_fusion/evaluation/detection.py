@@ -43,12 +43,18 @@ def average_precision(scores: npt.ArrayLike, hits: npt.ArrayLike, positives: int
 
     NaN where there is nothing to find.
     """
+    hit = np.asarray(hits, dtype=bool)[_order(scores)]
+    return _area(hit, np.ones(len(hit)), positives)
+
+
+def _area(hit: Bools, weight: F64, positives: float) -> float:
+    """AP of detections in their order, each counted ``weight`` times."""
     if positives == 0:
         return math.nan
-    hit = np.asarray(hits, dtype=bool)[_order(scores)]
-    if not hit.any():
+    if not (hit & (weight > 0)).any():
         return 0.0
-    precision, recall = _curve(hit, positives)
+    true, all_so_far = np.cumsum(hit * weight), np.cumsum(weight)
+    precision, recall = true / np.maximum(all_so_far, 1e-9), true / positives
     clipped = np.interp(RECALLS, recall, precision, right=0.0)[_first_recall() :] - MIN_PRECISION
     return float(np.mean(np.clip(clipped, 0.0, None))) / (1.0 - MIN_PRECISION)
 
@@ -296,26 +302,49 @@ def _mean_ap(matches: Mapping[str, Sequence[FrameMatch]]) -> float | None:
     return _mean(by_class)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pooled:
+    """All detections of a class at a threshold, most confident first, with their sets."""
+
+    hit: Bools
+    frame: npt.NDArray[np.intp]
+    positives: F64  # by set
+
+    @staticmethod
+    def of(frames: Sequence[FrameMatch], row: int) -> _Pooled:
+        scores, hits, _, _ = _pool(frames, row)
+        sizes = [int((~f.ignored[row]).sum()) for f in frames]
+        order = _order(scores)
+        positives = np.array([f.positives for f in frames], dtype=np.float64)
+        return _Pooled(hits[order], np.repeat(np.arange(len(frames)), sizes)[order], positives)
+
+    def precision(self, times: F64) -> float:
+        """AP where set number i is counted ``times[i]`` times."""
+        return _area(self.hit, times[self.frame], float(self.positives @ times))
+
+
 def _interval(
     matches: Mapping[str, Sequence[FrameMatch]], stamps_ns: Sequence[int], resamples: int
 ) -> list[float] | None:
     """95 % interval of mAP; neighbouring sets look alike, so stretches are drawn, not sets."""
     if len(stamps_ns) < 2 or resamples <= 0:
         return None
-    stretch = (np.array(stamps_ns) - stamps_ns[0]) // (2 * NS_PER_S)
-    members = [np.nonzero(stretch == s)[0] for s in np.unique(stretch)]
-    if len(members) < 3:
+    elapsed = (np.array(stamps_ns) - stamps_ns[0]) // (2 * NS_PER_S)
+    _, stretch = np.unique(elapsed, return_inverse=True)
+    count = int(stretch.max()) + 1
+    if count < 3:
         return None
+    rows = range(len(THRESHOLDS_M))
+    pooled = [[_Pooled.of(frames, row) for row in rows] for frames in matches.values()]
     random = np.random.default_rng(0)
     values = []
     for _ in range(resamples):
-        drawn = random.integers(0, len(members), len(members))
-        picked = np.concatenate([members[d] for d in drawn])
-        value = _mean_ap({name: [f[i] for i in picked] for name, f in matches.items()})
+        drawn = np.bincount(random.integers(0, count, count), minlength=count)
+        times = drawn[stretch].astype(np.float64)
+        by_class = [_mean([p.precision(times) for p in row]) for row in pooled]
+        value = _mean(by_class)
         if value is not None:
             values.append(value)
-    if not values:
-        return None
     low, high = np.percentile(values, [2.5, 97.5])
     return [round(float(low), 5), round(float(high), 5)]
 

@@ -176,7 +176,7 @@ def trajectory(
             color=PURPLE,
             lw=1.2,
             ls="--",
-            label="local estimate (odom, from its own start)",
+            label="local estimate",
         )
     if len(pose):
         axes.plot(*pose.positions[:, :2].T, color=BLUE, lw=1.6, label="global estimate")
@@ -242,7 +242,7 @@ def stages(latency_ms: Mapping[str, Mapping[str, float]]) -> Figure:
     axes.set_yticks(rows, names)
     axes.set(xlabel="time per set (ms)")
     axes.grid(visible=False, axis="y")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower right", ncols=2, bbox_to_anchor=(1.0, 1.0))
     return figure
 
 

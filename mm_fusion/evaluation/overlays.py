@@ -9,7 +9,7 @@ import numpy as np
 from mm_fusion.errors import MmFusionError
 from mm_fusion.evaluation import figures, records
 from mm_fusion.evaluation.pictures import camera_picture
-from mm_fusion.evaluation.report import encoded, load_run_scenes
+from mm_fusion.evaluation.report import encoded, load_run_scenes, sure
 from mm_fusion.evaluation.truth import Truth
 
 FOLDER = "overlays"
@@ -29,7 +29,9 @@ def write_overlays(directory: Path, bag: Path, count: int) -> list[Path]:
     paths = []
     try:
         folder.mkdir(exist_ok=True)
-        for scene in load_run_scenes(directory, bag, [lines[i] for i in picked], Truth()):
+        summary = records.read_summary(directory)
+        chosen = [sure(lines[i], summary) for i in picked]
+        for scene in load_run_scenes(directory, bag, chosen, Truth()):
             if scene.image is not None:
                 paths.append(folder / f"camera_{scene.stamp_ns}.png")
                 paths[-1].write_bytes(encoded(camera_picture(scene)))

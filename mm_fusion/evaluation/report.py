@@ -18,7 +18,7 @@ from mm_fusion.evaluation.evaluate import evaluate_run, in_truth_frame
 from mm_fusion.evaluation.pictures import camera_picture
 from mm_fusion.evaluation.records import Trajectory
 from mm_fusion.evaluation.scenes import Scene, load_scenes
-from mm_fusion.evaluation.trajectory import at_truth
+from mm_fusion.evaluation.trajectory import at_truth, laid_onto
 from mm_fusion.evaluation.truth import Truth, known_truth, read_truth
 
 REPORT = "report.html"
@@ -63,7 +63,8 @@ def write_report(
         with Bag(truth_bag) as opened:
             run.truth = read_truth(opened)
     if source is not None and run.lines:
-        run.scenes = load_run_scenes(run.directory, source, choose(run.lines, scenes), run.truth)
+        shown = [sure(line, summary) for line in run.lines]
+        run.scenes = load_run_scenes(directory, source, choose(shown, scenes), run.truth)
     body = "".join(
         part(run)
         for part in (_cards, _scenes, _scores_part, _trajectory, _times, _modes, _drops, _setup)
@@ -84,6 +85,13 @@ def load_run_scenes(
     motion = records.read_tum(local) if local.is_file() else None
     with Bag(bag) as opened:
         return load_scenes(opened, config, lines, motion, truth)
+
+
+def sure(line: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A line with only the detections that the network's contract calls confident."""
+    threshold = (summary.get("network") or {}).get("score_threshold", 0.0)
+    found = [d for d in line["detections"] if d["score"] >= threshold]
+    return {**line, "detections": found}
 
 
 def choose(lines: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
@@ -255,27 +263,22 @@ def _scores_part(run: _Run) -> str:
 
 
 def _trajectory(run: _Run) -> str:
-    pose = _tum(run, records.POSE)
-    local = (
-        records.read_tum(run.directory / records.POSE_LOCAL)
-        if _has(run, "pose_local.tum")
-        else None
-    )
+    pose = _tum(run, records.POSE) or Trajectory.of([])
+    path = run.directory / records.POSE_LOCAL
+    local = records.read_tum(path) if path.is_file() else Trajectory.of([])
     gps = _tum(run, records.GPS)
-    if pose is None or not len(pose):
-        if local is None or not len(local):
-            return ""
-        pose = Trajectory.of([])
+    if not len(pose) and not len(local):
+        return ""
+    reference = run.truth.trajectory or pose
     picture = page.picture(
-        figures.png(figures.trajectory(pose, run.truth.trajectory, gps, local)),
-        "East and north of the datum" + (" (the truth's)." if run.truth.datum else "."),
+        figures.png(
+            figures.trajectory(pose, run.truth.trajectory, gps, laid_onto(local, reference))
+        ),
+        "East and north of the datum. The local estimate has a frame of its own and is laid onto"
+        f" the {'truth' if run.truth.trajectory else 'global estimate'} as a whole.",
         "trajectory from above",
     )
     return page.section("Where it was", picture, _errors(run, pose, gps), _pose_table(run))
-
-
-def _has(run: _Run, name: str) -> bool:
-    return (run.directory / name).is_file()
 
 
 def _tum(run: _Run, name: str) -> Trajectory | None:

@@ -68,6 +68,24 @@ def evaluate_trajectory(
     }
 
 
+def laid_onto(estimate: Trajectory, reference: Trajectory) -> Trajectory:
+    """The estimate after the rigid motion that brings it nearest to a reference (Umeyama).
+
+    For pictures: the odometry frame starts anywhere. As it stands where the two share no time.
+    """
+    from evo.core.geometry import GeometryException, umeyama_alignment
+
+    found, true = at_truth(estimate, reference)
+    if len(found) < 3:
+        return estimate
+    try:
+        rotation, translation, _ = umeyama_alignment(found.positions.T, true.positions.T)
+    except GeometryException:  # no motion, no direction
+        return estimate
+    moved = estimate.positions @ rotation.T + translation
+    return Trajectory(estimate.stamps_ns, moved, estimate.xyzw)
+
+
 def statistics(errors: F64) -> dict[str, float]:
     """RMSE, mean, median and maximum of absolute errors [N]."""
     return {
