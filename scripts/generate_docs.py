@@ -19,8 +19,9 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- parameters -->", "<!-- /parameters -->"
 HEADER = """\
 Every parameter of mm_fusion with its default, [unit, allowed range].
-Written by `make docs` from mm_fusion/config.py. Copy it, keep the lines you change, pass the copy:
-ros2 launch mm_fusion fusion.launch.py params_file:=my.yaml, mm_fusion replay BAG --config my.yaml."""
+Written by `make docs` from mm_fusion/config.py. Copy it, keep the lines you change, pass it on:
+ros2 launch mm_fusion fusion.launch.py params_file:=my.yaml
+mm_fusion replay BAG --config my.yaml"""
 
 
 def yaml_text() -> str:

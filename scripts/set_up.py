@@ -204,7 +204,7 @@ def build_interfaces(env: Environment) -> None:
 
 def install_package(env: Environment) -> None:
     """mm_fusion itself, editable, with its share folder as links into the checkout."""
-    paths = [ROOT / name for name in ("setup.py", "setup.cfg", "pyproject.toml", "package.xml")]
+    paths = [ROOT / name for name in ("setup.py", "setup.cfg")]
     with env.step("package", digest(paths), "installing mm_fusion into the environment") as work:
         if not work:
             return

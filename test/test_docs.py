@@ -51,7 +51,7 @@ def test_the_parameter_file_loads_as_the_defaults() -> None:
 
 def test_every_parameter_is_described_with_unit_and_range() -> None:
     for p in parameters.describe(config.Config):
-        assert len(p.description) >= 8, p.name
+        assert len(p.description) >= 5, p.name
         for suffix, unit in (("_s", "s"), ("_m", "m"), ("_hz", "Hz"), ("_rad", "rad")):
             if p.name.endswith(suffix):
                 assert p.unit == unit, p.name
