@@ -13,6 +13,7 @@ import mm_fusion
 from mm_fusion.errors import MmFusionError
 
 COMMANDS = (
+    "demo",
     "simulate",
     "replay",
     "evaluate",
