@@ -95,6 +95,15 @@ class _Event:
     work: Callable[[], Any] | None = field(compare=False, default=None)
 
 
+def _checked(seed: int, duration_s: float, scenario: str) -> FaultPlan:
+    """The faults of a drive whose arguments make sense."""
+    if not 1.0 <= duration_s <= 600.0:
+        raise ConfigError(f"duration: must be between 1 and 600 seconds, got {duration_s}")
+    if seed < 0:
+        raise ConfigError(f"seed: must not be negative, got {seed}")
+    return FaultPlan(scenario, duration_s)
+
+
 def stamp_ns(t: float) -> int:
     """The stamp of an instant, in seconds since the bag's start."""
     return EPOCH_NS + round(t * 1e9)
@@ -123,10 +132,12 @@ def lively_world(seed: int, duration_s: float) -> World:
 def _liveliness(world: World, speed_ms: float, duration_s: float) -> float:
     """1 or more for a drive at 62 % of the wanted speed with a turn and four movers around."""
     times = np.arange(0.0, duration_s, 0.5)
+    if duration_s <= 15.0:
+        return 1.0  # too short to ask for much
     velocity = world.ego.velocity(times)
     progress = float(np.linalg.norm(velocity, axis=1).mean()) / (0.62 * speed_ms)
     heading = np.unwrap(np.arctan2(velocity[:, 1], velocity[:, 0]))
-    turned = float(np.ptp(heading)) / 1.2 if duration_s > 15.0 else 1.0
+    turned = float(np.ptp(heading)) / 1.2
     first = len(world.town.standing)
     around = []
     for t in times[::4]:
@@ -138,18 +149,17 @@ def _liveliness(world: World, speed_ms: float, duration_s: float) -> float:
 class Drive:
     """One drive: the world, the vehicle's sensors, and the messages they give.
 
-    Times are seconds since the bag's start; the same arguments give the same messages.
+    Times are seconds since the bag's start; the same arguments give the same messages. ``world``
+    takes the place of the one the seed would draw; it must last a second longer than the drive.
     """
 
-    def __init__(self, seed: int, duration_s: float, scenario: str) -> None:
-        if not 1.0 <= duration_s <= 600.0:
-            raise ConfigError(f"duration: must be between 1 and 600 seconds, got {duration_s}")
-        if seed < 0:
-            raise ConfigError(f"seed: must not be negative, got {seed}")
+    def __init__(
+        self, seed: int, duration_s: float, scenario: str, world: World | None = None
+    ) -> None:
+        self.faults = _checked(seed, duration_s, scenario)
         self.seed, self.duration_s = seed, duration_s
-        self.faults = FaultPlan(scenario, duration_s)
         self.platform = demo_platform()
-        self.world = lively_world(seed, duration_s + 2 * _LEAD_S)
+        self.world = lively_world(seed, duration_s + 2 * _LEAD_S) if world is None else world
         self.light = Light.clear(self._rng(0))
         self._rays = pixel_rays(self.platform.camera)
         self._messages = Messages()
@@ -383,9 +393,11 @@ def simulate(
     ``progress`` is called with the share done, 0..1. The answer says what was written. Raises
     ConfigError for arguments out of range, BagError where ``out`` is something else than a bag.
     """
+    _checked(seed, duration_s, scenario)
+    writer = BagWriter(out)
     drive = Drive(seed, duration_s, scenario)
     events = drive.events()
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, BagWriter(out) as bag:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, writer as bag:
         for k, (event, answer) in enumerate(_answered(events, pool)):
             for topic, message in event.make(answer):
                 latched = topic in ("/tf_static", "/truth/datum")
