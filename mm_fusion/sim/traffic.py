@@ -169,56 +169,69 @@ def _speed_limit(path: Path, speed: float) -> F64:
     return np.asarray(limit)
 
 
+class _Flow:
+    """The drivers' paths as arrays of equal length, points half a metre apart."""
+
+    def __init__(self, drivers: list[_Driver], walkers: list[Mover]) -> None:
+        longest = max(len(d.path.points) for d in drivers)
+
+        def stacked(rows: list[F64]) -> F64:
+            return np.stack([np.pad(v, (0, longest - len(v)), "edge") for v in rows])
+
+        self.last = longest - 1
+        x, y = (stacked([d.path.points[:, k] for d in drivers]) for k in range(2))
+        self.points = np.stack([x, y], axis=-1)
+        self.yaw = stacked([d.path.yaw for d in drivers])
+        self.limit = stacked([_speed_limit(d.path, d.speed) for d in drivers])
+        self.parked = np.array([d.speed == 0.0 for d in drivers])
+        labels = [d.label for d in drivers] + [PEDESTRIAN] * len(walkers)
+        self.half = np.array([_HALF_LENGTH_M[k] for k in labels])
+        self.clear = np.array([_CLEARANCE_M[k] for k in labels])
+        self.row = np.arange(len(drivers))
+        self.first = self.row[:, None] < self.row[None]  # who goes first where two ways cross
+
+    def index(self, way: F64) -> npt.NDArray[np.int64]:
+        """Where on their paths the drivers are."""
+        return np.minimum((way / 0.5).astype(np.int64), self.last)
+
+    def gaps(self, here: npt.NDArray[np.int64], walkers: F64, waited: F64) -> F64:
+        """Free way [D] ahead of every driver, up to who it gives way to; inf: nobody."""
+        count = len(self.row)
+        position = np.concatenate([self.points[self.row, here], walkers])
+        look = np.minimum(here[:, None] + (_LOOK_M / 0.5).astype(int), self.last)
+        ahead = self.points[self.row[:, None], look]
+        distance = np.linalg.norm(ahead[:, :, None] - position[None, None], axis=-1)
+        turned = self.yaw[self.row, here][:, None] - self.yaw[self.row, here][None]
+        other_way = np.cos(turned) < 0.8
+        waives = np.zeros((count, len(position)), bool)
+        waives[:, :count] = (np.abs(np.sin(turned)) > 0.5) & self.first
+        waives[self.row, self.row] = True
+        # the ego vehicle minds who is ahead in its lane and who walks; the rest minds it
+        waives[0, :count] |= other_way[0]
+        waives[:, :count] |= self.parked[None] | ((waited > _PATIENCE_S)[:, None] & other_way)
+        blocked = (distance < self.clear) & ~waives[:, None, :]
+        each = blocked[:, :, :count].any(axis=1)
+        blocked[:, :, :count] &= ~(each & each.T & self.first)[:, None, :]
+        free = np.where(blocked, _LOOK_M[None, :, None] - self.half[None, None, :], np.inf)
+        return np.asarray(free.min(axis=(1, 2)) - self.half[:count] - 0.8)
+
+
 def _simulate(drivers: list[_Driver], walkers: list[Mover], duration_s: float) -> list[F64]:
     """The ways [T] of all drivers: everyone keeps to the limit and brakes for who is ahead."""
     count, steps = len(drivers), round(duration_s / STEP_S) + 1
-    longest = max(len(d.path.points) for d in drivers)
-    points = np.stack(
-        [
-            np.pad(d.path.points[:, :2], ((0, longest - len(d.path.points)), (0, 0)), "edge")
-            for d in drivers
-        ]
-    )
-    limits = [_speed_limit(d.path, d.speed) for d in drivers]
-    limit = np.stack([np.pad(v, (0, longest - len(v)), "edge") for v in limits])
-    yaw = np.stack([np.pad(d.path.yaw, (0, longest - len(d.path.yaw)), "edge") for d in drivers])
-    labels = np.array([d.label for d in drivers] + [PEDESTRIAN] * len(walkers))
-    half = np.array([_HALF_LENGTH_M[int(k)] for k in labels])
-    clear = np.array([_CLEARANCE_M[int(k)] for k in labels])
-    walked = np.array([w.path.at(w.way_m)[0][:, :2] for w in walkers]).reshape(
-        len(walkers), steps, 2
-    )
+    flow = _Flow(drivers, walkers)
+    walked = np.array([w.path.at(w.way_m)[0][:, :2] for w in walkers])
+    walked = walked.reshape(len(walkers), steps, 2)
     lengths = np.array([d.path.length_m for d in drivers])
     way = np.array([d.way for d in drivers])
-    row = np.arange(count)
-    speed = limit[row, np.minimum((way / 0.5).astype(int), longest - 1)].copy()
+    speed = flow.limit[flow.row, flow.index(way)].copy()
     ways, waited = np.zeros((steps, count)), np.zeros(count)
-    rank = np.arange(len(labels))
-    first = rank[:count, None] < rank[None, :count]
-    parked = np.array([d.speed == 0.0 for d in drivers])
     for k in range(steps):
         ways[k] = way
-        here = np.minimum((way / 0.5).astype(int), longest - 1)
-        position = np.concatenate([points[row, here], walked[:, k]])
-        look = np.minimum(here[:, None] + (_LOOK_M / 0.5).astype(int), longest - 1)
-        ahead = points[row[:, None], look]
-        distance = np.linalg.norm(ahead[:, :, None] - position[None, None], axis=-1)
-        heading = yaw[row, here]
-        cross = np.abs(np.sin(heading[:, None] - heading[None])) > 0.5
-        waives = np.zeros((count, len(labels)), bool)
-        waives[:, :count] = cross & first
-        waives[row, row] = True
-        # the ego vehicle minds who is ahead in its lane and who walks; the rest minds it
-        waives[0, :count] |= np.cos(heading[0] - heading) < 0.8
-        waives[:, :count] |= parked[None] | (
-            (waited > _PATIENCE_S)[:, None] & (np.cos(heading[:, None] - heading[None]) < 0.8)
-        )
-        blocked = (distance < clear) & ~waives[:, None, :]
-        each = blocked[:, :, :count].any(axis=1)
-        blocked[:, :, :count] &= ~(each & each.T & first)[:, None, :]
-        gaps = np.where(blocked, _LOOK_M[None, :, None] - half[None, None, :], np.inf)
-        gap = gaps.min(axis=(1, 2)) - half[:count] - 0.8
-        wanted = np.minimum(limit[row, here], np.sqrt(2 * _BRAKE_MS2 * np.maximum(gap, 0.0)))
+        here = flow.index(way)
+        gap = flow.gaps(here, walked[:, k], waited)
+        braking = np.sqrt(2 * _BRAKE_MS2 * np.maximum(gap, 0.0))
+        wanted = np.minimum(flow.limit[flow.row, here], braking)
         speed = np.clip(wanted, speed - 5.0 * STEP_S, speed + 1.6 * STEP_S)
         waited = np.where(speed < 0.3, waited + STEP_S, 0.0)
         way = np.minimum(way + np.maximum(speed, 0.0) * STEP_S, lengths)
