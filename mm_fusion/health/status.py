@@ -59,7 +59,7 @@ class RoadHealth:
 
     def latency_ms(self) -> dict[str, dict[str, float]]:
         """Percentiles by station."""
-        return {stage: {**p.summary()} for stage, p in self._stages.items()}
+        return {stage: p.summary() for stage, p in self._stages.items()}
 
     def values(self) -> dict[str, str]:
         """All of it, flat."""

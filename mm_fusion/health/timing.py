@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import numpy as np
 
 NS_PER_MS = 1e6
 KEPT_SAMPLES = 65_536
-
-
-class Summary(TypedDict):
-    """Percentiles in milliseconds."""
-
-    p50: float
-    p90: float
-    p99: float
-    max: float
 
 
 class Percentiles:
@@ -45,8 +36,8 @@ class Percentiles:
         self._largest_ns = max(self._largest_ns, duration_ns) if self.count else duration_ns
         self.count += 1
 
-    def summary(self) -> Summary:
-        """Percentiles by linear interpolation, rounded to 0.1 us; all zero without a sample."""
+    def summary(self) -> dict[str, float]:
+        """p50, p90, p99 (linear interpolation) and max in ms, to 0.1 us; zeros without a sample."""
         if not self.count:
             return {"p50": 0.0, "p90": 0.0, "p99": 0.0, "max": 0.0}
         kept = self._samples[: min(self.count, self._capacity)]
