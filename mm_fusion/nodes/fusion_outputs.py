@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode
@@ -17,7 +17,7 @@ from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.obstacles import obstacle_points
 from mm_fusion.perception.overlay import draw_overlay
-from mm_fusion.samples import FusionResult, Mode, SyncedSet
+from mm_fusion.samples import Detection, FusionResult, Mode, SyncedSet, Track
 from mm_fusion.wire import encode
 
 
@@ -93,6 +93,9 @@ class FusionOutputs:
         report.put("ego_motion", result.ego_motion)
         for stage, ns in spent_ns.items():
             report.put(f"{stage}_ms", f"{ns / 1e6:.3f}")
+        # vision_msgs has no place for velocities.
+        report.put("detection_velocities_mps", _velocities(result.detections))
+        report.put("track_velocities_mps", _velocities(result.tracks))
         for sensor, dt_ns in result.dt_ns.items():
             report.put(f"dt_ms.{sensor}", f"{dt_ns / 1e6:.3f}")
         if result.mode != Mode.CAMERA_LIDAR:
@@ -100,3 +103,8 @@ class FusionOutputs:
         out = DiagnosticArray(header=messages.header(result.stamp_ns, result.frame_id))
         out.status = [report.message(self._node.get_fully_qualified_name())]
         self._status.publish(out)
+
+
+def _velocities(items: Sequence[Detection | Track]) -> str:
+    """``vx,vy`` of every box, in their order, with blanks between."""
+    return " ".join(f"{i.velocity[0]:.4f},{i.velocity[1]:.4f}" for i in items)

@@ -175,6 +175,8 @@ class PoseNode(ManagedNode):
         report = Report("pose", "local and global pose known")
         self._intake.report_to(report)
         report.put_all("published", self._published)
+        report.put("warnings", "; ".join(self._pipeline.warnings()))
+        self._report_accuracy(report)
         if self._transforms is None:
             report.message_ok = "not active"
             return [report]
@@ -183,7 +185,6 @@ class PoseNode(ManagedNode):
             report.error("no local pose yet")
         elif self._pipeline.global_ is None:
             report.warn("no global pose yet")
-        self._report_accuracy(report)
         for sensor in self._intake.silent():
             report.warn(f"no {sensor}")
         for warning in self._pipeline.warnings():
@@ -192,7 +193,7 @@ class PoseNode(ManagedNode):
 
     def _report_accuracy(self, report: Report) -> None:
         if self._pipeline.datum is not None:
-            report.put("datum", " ".join(f"{v:.9g}" for v in self._pipeline.datum))
+            report.put("datum", " ".join(f"{v:.12g}" for v in self._pipeline.datum))
         estimate = self._pipeline.global_
         if estimate is not None:
             variances = estimate.pose_covariance.diagonal()
