@@ -52,8 +52,8 @@ def text(scores: Mapping[str, Any]) -> str:
         lines.append(f"{fused['frames']} sets scored, {fused['unanswered_frames']} unanswered")
     pose = (scores["pose"] or {}).get("global")
     if pose and pose["ate_m"]:
-        aligned = pose["ate_aligned_m"]["rmse"]
-        lines.append(f"global pose RMSE {pose['ate_m']['rmse']:.3f} m (aligned {aligned:.3f} m)")
+        aligned = _number((pose["ate_aligned_m"] or {}).get("rmse"))
+        lines.append(f"global pose RMSE {pose['ate_m']['rmse']:.3f} m (aligned {aligned} m)")
     if scores["gps"]:
         lines.append(f"raw GPS RMSE {scores['gps']['ate_m']['rmse']:.3f} m")
     return "\n".join(lines)

@@ -310,57 +310,31 @@ def _errors(run: _Run, pose: Trajectory, gps: Trajectory | None) -> str:
 
 def _pose_table(run: _Run) -> str:
     pose, gps = run.scores.get("pose") or {}, run.scores.get("gps")
-    rows: list[tuple[str | None, ...]] = []
-    if pose.get("global") and pose["global"]["ate_m"]:
-        g = pose["global"]
-        rpe = g["rpe_m"]["rmse"] if g["rpe_m"] else None
-        rows.append(
-            (
-                "global estimate",
-                *_stats(g["ate_m"]),
-                page.number(g["ate_horizontal_m"]["rmse"]),
-                page.number(g["ate_aligned_m"]["rmse"]),
-                page.number(rpe),
-            )
-        )
-    if gps:
-        rows.append(
-            (
-                "raw GPS",
-                *_stats(gps["ate_m"]),
-                page.number(gps["ate_horizontal_m"]["rmse"]),
-                None,
-                None,
-            )
-        )
-    if pose.get("local") and pose["local"]["ate_aligned_m"]:
-        local = pose["local"]
-        rpe = local["rpe_m"]["rmse"] if local["rpe_m"] else None
-        rows.append(
-            (
-                "local estimate",
-                None,
-                None,
-                None,
-                None,
-                page.number(local["ate_aligned_m"]["rmse"]),
-                page.number(rpe),
-            )
-        )
-    head = (
-        "error in m",
-        "RMSE",
-        "median",
-        "max",
-        "horizontal RMSE",
-        "RMSE, aligned",
-        "RPE per 10 m",
+    named = (
+        ("global estimate", pose.get("global")),
+        ("raw GPS", gps),
+        ("local estimate", pose.get("local")),
     )
+    rows = [_pose_row(name, scores) for name, scores in named if scores]
+    head = ("error in m", "RMSE", "median", "max", "horizontal", "aligned", "RPE per 10 m")
     return page.table(head, rows, range(1, 7))
 
 
-def _stats(values: Mapping[str, float]) -> tuple[str, str, str]:
-    return tuple(page.number(values[k]) for k in ("rmse", "median", "max"))  # type: ignore[return-value]
+def _pose_row(name: str, scores: Mapping[str, Any]) -> tuple[str, ...]:
+    """Statistics of one estimate; a dash where they mean nothing for it."""
+
+    def cell(kind: str, value: str = "rmse") -> str:
+        return page.number((scores.get(kind) or {}).get(value))
+
+    return (
+        name,
+        cell("ate_m"),
+        cell("ate_m", "median"),
+        cell("ate_m", "max"),
+        cell("ate_horizontal_m"),
+        cell("ate_aligned_m"),
+        cell("rpe_m"),
+    )
 
 
 def _times(run: _Run) -> str:

@@ -39,7 +39,8 @@ def evaluate_trajectory(
     ``ate_m`` are statistics of the distance between estimated and true positions as they stand,
     ``ate_aligned_m`` after the rigid motion that fits them best (Umeyama, no scale),
     ``ate_horizontal_m`` without the height. ``rpe_m`` is the translational error of the motion
-    over ``rpe_distance_m`` of true path. None where fewer than three poses have a truth.
+    over ``rpe_distance_m`` of true path. None where fewer than three poses have a truth, where
+    all lie on one line (nothing tells the alignment), or where the path is shorter.
     """
     found, true = at_truth(estimate, truth)
     out: dict[str, Any] = {"poses": len(estimate), "poses_with_truth": len(found)}
@@ -53,12 +54,10 @@ def evaluate_trajectory(
             "rpe_distance_m": rpe_distance_m,
             "heading_rmse_rad": None,
         }
-    aligned = _evo(found)
-    aligned.align(_evo(true), correct_scale=False)
     return {
         **out,
         "ate_m": _ape(_evo(found), _evo(true)),
-        "ate_aligned_m": _ape(aligned, _evo(true)),
+        "ate_aligned_m": _aligned_ape(_evo(found), _evo(true)),
         "ate_horizontal_m": statistics(
             np.linalg.norm((found.positions - true.positions)[:, :2], axis=1)
         ),
@@ -114,6 +113,16 @@ def _ape(estimate: Any, truth: Any) -> dict[str, float]:
     ape = metrics.APE(metrics.PoseRelation.translation_part)
     ape.process_data((truth, estimate))
     return statistics(np.asarray(ape.error, dtype=np.float64))
+
+
+def _aligned_ape(estimate: Any, truth: Any) -> dict[str, float] | None:
+    from evo.core.geometry import GeometryException
+
+    try:
+        estimate.align(truth, correct_scale=False)
+    except GeometryException:
+        return None
+    return _ape(estimate, truth)
 
 
 def _rpe(estimate: Any, truth: Any, distance_m: float) -> dict[str, float] | None:

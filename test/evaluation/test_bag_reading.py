@@ -65,7 +65,7 @@ def test_ros1_and_ros2_give_the_same_samples(tmp_path: Path) -> None:
     for storage, name in (("ros1", "drive.bag"), ("mcap", "drive")):
         with Bag(bags.write_bag(tmp_path / name, rows, storage)) as bag:
             inputs = find_inputs(bag.topics, DEFAULT, name)
-            found.append([a for a in read_samples(bag, inputs)])
+            found.append(list(read_samples(bag, inputs)))
     one, two = found
     assert len(one) == len(two) == len(rows)
     for a, b in zip(one, two, strict=True):
@@ -155,7 +155,7 @@ def test_own_outputs_truth_and_commands_are_no_inputs() -> None:
 
 
 def test_a_bag_without_inputs_is_an_error_that_says_what_it_has() -> None:
-    with pytest.raises(BagError, match="no input topic.*std_msgs/msg/String"):
+    with pytest.raises(BagError, match=r"no input topic.*std_msgs/msg/String"):
         find_inputs(topics("/chatter std_msgs/msg/String"), DEFAULT, "x")
 
 

@@ -298,7 +298,9 @@ def drive_rows(
             rows.append(("/wheel/odometry", START_NS + t, odometry(START_NS + t, (5, 0, 0))))
         for t in range(0, end_ns, S // 5):
             east_m = 5.0 * t / S
-            longitude = 8.0 + np.degrees(east_m / (6_378_137.0 * np.cos(np.radians(48.0))))
+            # WGS84's radius of curvature in the prime vertical at this latitude
+            radius_m = 6_378_137.0 / np.sqrt(1 - 6.694379990e-3 * np.sin(np.radians(48.0)) ** 2)
+            longitude = 8.0 + np.degrees(east_m / (radius_m * np.cos(np.radians(48.0))))
             rows.append(("/gps/fix", START_NS + t, fix(START_NS + t, longitude=longitude)))
     if perception:
         for t in range(0, end_ns, S // 10):
