@@ -77,9 +77,7 @@ def frame(
     height, width = image.shape[:2]
     rows = np.ascontiguousarray(image).reshape(height, -1)
     rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=255)
-    return CameraFrame(
-        "camera", stamp_ns, "camera", encoding, height, width, rows.shape[1], rows
-    )
+    return CameraFrame("camera", stamp_ns, "camera", encoding, height, width, rows.shape[1], rows)
 
 
 def compressed(data: Any, codec: str = "jpeg", stamp_ns: int = T0) -> CameraFrame:
@@ -221,9 +219,7 @@ def graph(
     ]
     weights = [numpy_helper.from_array(v, name) for name, v in constants.items()]
     made = helper.make_graph(nodes, "net", inputs, outputs, weights)
-    return helper.make_model(
-        made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
-    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
 def write_network(

@@ -43,7 +43,8 @@ class Stage:
 def in_base(points):
     """LIDAR coordinates to base coordinates, by scipy."""
     x, y, z, roll, pitch, yaw = scenes.LIDAR_AT
-    return Rotation.from_euler("xyz", [roll, pitch, yaw]).apply(points) + [x, y, z]
+    turned = Rotation.from_euler("xyz", [roll, pitch, yaw]).apply(points)
+    return np.add(turned, [x, y, z])
 
 
 SOME = np.array([[1.0, 2.0, -1.0], [10.0, -5.0, 0.5], [-7.0, 3.0, 0.0]])
@@ -181,9 +182,10 @@ def test_withheld_senses_leave_no_trace():
 
 def network_pixels(stage, points):
     """Where the staged matrix puts points given in base axes at the stamp."""
-    uvw = stage.inputs.pixel_from_base[0].astype(float) @ np.column_stack(
-        [points, np.ones(len(points))]
-    ).T
+    uvw = (
+        stage.inputs.pixel_from_base[0].astype(float)
+        @ np.column_stack([points, np.ones(len(points))]).T
+    )
     return (uvw[:2] / uvw[2]).T
 
 

@@ -129,9 +129,7 @@ def test_people_who_pass_each_other_closely_keep_their_ids():
 
 def test_a_short_occlusion_is_bridged_and_a_long_one_is_not():
     def frames(gap):
-        return [
-            [] if 10 <= n < 10 + gap else [detection((5.0 + 0.8 * n, 1.0))] for n in range(30)
-        ]
+        return [[] if 10 <= n < 10 + gap else [detection((5.0 + 0.8 * n, 1.0))] for n in range(30)]
 
     results = run(Tracker(TrackerConfig(max_coast_s=0.5)), frames(4))
     assert [len(tracks) for tracks in results[10:14]] == [1, 1, 1, 1]  # it coasts
@@ -177,9 +175,7 @@ def test_the_assignment_is_the_best_of_all_not_the_first_that_fits():
 def test_standing_objects_stand_still_in_the_odometry_frame():
     # GIVEN a robot on a curve past a parked car
     car = np.array([30.0, 5.0, 0.8])
-    poses = [
-        RigidTransform.from_rpy((0.8 * n, 0.1 * n, 0.2), (0, 0, 0.03 * n)) for n in range(30)
-    ]
+    poses = [RigidTransform.from_rpy((0.8 * n, 0.1 * n, 0.2), (0, 0, 0.03 * n)) for n in range(30)]
     frames = [
         [detection(w.inverse().apply(car)[:2], yaw=0.7 - w.yaw_rad(), z=w.inverse().apply(car)[2])]
         for w in poses

@@ -1,0 +1,173 @@
+"""Counts, percentiles, rates and modes: what diagnostics are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mm_fusion.health.counters import Counters
+from mm_fusion.health.modes import ModeLog
+from mm_fusion.health.status import RoadHealth, result_values
+from mm_fusion.health.timing import Percentiles, RateMeter, Stopwatch
+from mm_fusion.samples import FusionResult, Mode, Reason, Rejection
+
+
+def result(stamp_ns, mode=Mode.CAMERA_LIDAR, missing=(), **more):
+    return FusionResult(stamp_ns, "base_link", mode, missing, (), (), "odom", True, **more)
+
+
+class TestCounters:
+    def test_drops_are_counted_by_sensor_and_reason_in_order(self):
+        counters = Counters()
+        for sensor, reason in [
+            ("lidar", Reason.LATE),
+            ("camera", Reason.UNMATCHED),
+            ("lidar", Reason.LATE),
+            ("lidar", Reason.EMPTY_CLOUD),
+        ]:
+            counters.count(Rejection(sensor, 1, reason, f"{sensor} {reason.name}"))
+        assert counters.drops() == {
+            "camera": {"unmatched": 1},
+            "lidar": {"empty_cloud": 1, "late": 2},
+        }
+        assert list(counters.drops()) == ["camera", "lidar"]
+        assert counters.total() == 4
+        assert counters.total("lidar") == 3
+        assert counters.last_detail("lidar", Reason.LATE) == "lidar LATE"
+        assert counters.last_detail("camera", Reason.LATE) == ""
+
+
+class TestPercentiles:
+    def test_they_agree_with_numpy(self):
+        rng = np.random.default_rng(0)
+        durations = rng.integers(0, 10**8, 5000)
+        kept = Percentiles()
+        for d in durations:
+            kept.add(int(d))
+        found = kept.summary()
+        expected = np.percentile(durations / 1e6, [50, 90, 99, 100])
+        np.testing.assert_allclose(list(found.values()), expected, atol=1e-4)
+        assert list(found) == ["p50", "p90", "p99", "max"]
+
+    def test_memory_is_bounded_and_the_maximum_is_kept(self):
+        kept = Percentiles(capacity=100)
+        for d in [10**9, *range(0, 100 * 10**6, 10**6)]:
+            kept.add(d)
+        assert kept.count == 101
+        assert kept.summary() == {"p50": 49.5, "p90": 89.1, "p99": 98.01, "max": 1000.0}
+        assert len(kept._samples) == 100
+
+    def test_without_a_sample_all_is_zero(self):
+        assert Percentiles().summary() == {"p50": 0.0, "p90": 0.0, "p99": 0.0, "max": 0.0}
+
+    def test_a_capacity_of_nothing_is_refused(self):
+        with pytest.raises(ValueError, match="capacity: must be at least 1"):
+            Percentiles(0)
+
+
+class TestStopwatch:
+    def test_laps_of_one_name_add_up(self):
+        ticks = iter([100, 110, 130, 135])
+        watch = Stopwatch(lambda: next(ticks))
+        for name in ("a", "b", "a"):
+            watch.lap(name)
+        assert watch.laps("total") == {"a": 15, "b": 20, "total": 35}
+
+    def test_without_a_clock_it_measures_nothing(self):
+        watch = Stopwatch(None)
+        watch.lap("a")
+        assert watch.laps("total") == {}
+
+
+class TestRateMeter:
+    def test_rate_and_largest_gap(self):
+        meter = RateMeter()
+        assert meter.rate() == (0.0, 0.0)
+        for ms in (0, 100, 200, 450, 500):
+            meter.add(ms * 1_000_000)
+        assert meter.rate() == (pytest.approx(8.0), pytest.approx(250.0))
+
+    def test_only_the_last_ones_count(self):
+        meter = RateMeter(window=3)
+        for ms in (0, 1000, 1100, 1200):
+            meter.add(ms * 1_000_000)
+        assert meter.rate() == (pytest.approx(10.0), pytest.approx(100.0))
+
+    def test_time_that_goes_back_begins_anew(self):
+        meter = RateMeter()
+        for ms in (1000, 1100, 0, 200):
+            meter.add(ms * 1_000_000)
+        assert meter.rate() == (pytest.approx(5.0), pytest.approx(200.0))
+
+
+class TestModeLog:
+    def test_changes_are_told_with_when_and_what_is_missing(self):
+        log = ModeLog()
+        assert log.mode is Mode.NONE
+        first = log.add(result(10**9))
+        assert (first.before, first.now) == (None, Mode.CAMERA_LIDAR)
+        assert log.add(result(2 * 10**9)) is None
+        lost = log.add(result(3 * 10**9, Mode.LIDAR, ("camera",)))
+        assert lost.stamp_ns == 3 * 10**9
+        assert str(lost) == "mode lidar (before: camera+lidar), missing camera"
+        log.add(result(5 * 10**9, Mode.LIDAR, ("camera",)))
+        assert log.mode is Mode.LIDAR
+        assert log.lasting_s() == 2.0
+        assert log.changes == 1
+        assert log.counts() == {"camera+lidar": 2, "lidar": 2}
+        assert log.missing() == {"camera": 2}
+
+
+def test_one_result_as_keys_and_values():
+    values = result_values(
+        result(
+            5,
+            Mode.LIDAR,
+            ("camera",),
+            stage_ns={"network": 2_500_000},
+            dt_ns={"lidar": 0, "camera": -12_000_000},
+            remarks=("cloud thinned to 500 points",),
+        ),
+        "cpu",
+    )
+    assert values == {
+        "mode": "lidar",
+        "missing": "camera",
+        "provider": "cpu",
+        "ego_motion": "true",
+        "detections": "0",
+        "tracks": "0",
+        "remarks": "cloud thinned to 500 points",
+        "network_ms": "2.500",
+        "dt_ms.lidar": "0.000",
+        "dt_ms.camera": "-12.000",
+    }
+
+
+def test_the_health_of_a_road():
+    health = RoadHealth()
+    for n in range(5):
+        health.received("lidar", n * 100_000_000)
+        refused = (Rejection("camera", n, Reason.NO_INTRINSICS),) if n < 2 else ()
+        health.answered(
+            result(
+                n * 100_000_000,
+                Mode.LIDAR,
+                ("camera",),
+                stage_ns={"total": 3_000_000},
+                rejections=refused,
+                remarks=("cloud not deskewed: no ego motion",),
+            )
+        )
+    health.dropped(Rejection("lidar", 0, Reason.LATE))
+    values = health.values()
+    assert values["mode"] == "lidar"
+    assert values["mode_for_s"] == "0.4"
+    assert values["results.lidar"] == "5"
+    assert values["missing.camera"] == "5"
+    assert values["rate_hz.lidar"] == "10.00"
+    assert values["drops.camera.no_intrinsics"] == "2"
+    assert values["drops.lidar.late"] == "1"
+    assert values["latency_ms.total.p50"] == "3.0"
+    assert values["remarks.cloud not deskewed: no ego motion"] == "5"
+    assert all(isinstance(v, str) for v in values.values())
