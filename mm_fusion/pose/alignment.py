@@ -192,9 +192,6 @@ def global_from_local(
     jacobian[POS, 3] = (-arm[1], arm[0], 0.0)
     jacobian[8, 3] = 1.0
     jacobian[6, 4] = jacobian[7, 5] = 1.0
-    x, y, z = out.velocity
-    cross = np.array(((0.0, z, -y), (-z, 0.0, x), (y, -x, 0.0)))
-    jacobian[VEL, 3:6] = cross[:, [2, 0, 1]]
     jacobian[VEL, 6:9] = out.rotation
     pieces = np.zeros((9, 9))
     pieces[:3, :3] = np.diag((found.sigma_m**2, found.sigma_m**2, found.sigma_z_m**2))

@@ -15,15 +15,32 @@ from mm_fusion.samples import NS_PER_S, PoseEstimate
 
 F64 = npt.NDArray[np.float64]
 
+# Wheel scale and the gyro's bias about the vertical would be learned from the accelerometer when
+# wheels are fused: a milliradian of tilt or some vibration then turns the heading for minutes.
+# Fixes and standing still tell them.
+_NOT_BY_WHEELS = [11, SCALE]
 _NO_TURN = np.zeros(3)
 
 
 class Estimator:
-    """A filter in the frame ``frame_id`` (odom or map)."""
+    """A filter in the frame ``frame_id`` (odom or map).
+
+    With ``continuous``, position and heading are never corrected, only moved: measurements teach
+    the filter velocity, tilt and biases, and the covariance accounts for what is not corrected.
+    That is what REP-105 asks of odom.
+    """
 
     def __init__(
-        self, config: PoseConfig, frame_id: str, base: str, core: ErrorStateFilter, stamp_ns: int
+        self,
+        config: PoseConfig,
+        frame_id: str,
+        base: str,
+        core: ErrorStateFilter,
+        stamp_ns: int,
+        *,
+        continuous: bool,
     ) -> None:
+        self._hold = [0, 1, 2, 8] if continuous else []
         self.core = core
         self.frame_id = frame_id
         self.stamp_ns = stamp_ns
@@ -103,22 +120,23 @@ class Estimator:
         ratio = float(residual[0]) ** 2 / spread
         if gate and ratio > gate:
             return ratio
-        core.update(jacobian, residual, np.diag(variance))
+        core.update(jacobian, residual, np.diag(variance), [*self._hold, *_NOT_BY_WHEELS])
         return ratio
 
     def fuse_velocity(self, body: F64, covariance: F64) -> None:
-        """Body velocity [3] from elsewhere; the position takes no step from it."""
+        """Body velocity [3] from elsewhere."""
         residual = body - self.core.body_velocity()
-        self.core.update(
-            self.core.body_velocity_jacobian(), residual, covariance, hold_position=True
-        )
+        self.core.update(self.core.body_velocity_jacobian(), residual, covariance, self._hold)
 
     def fuse_sideways(self) -> None:
         """No sideways and no vertical motion of the base (nonholonomic constraint)."""
         body = self.core.body_velocity()
         variance = lateral_variance(self._config, float(body[0]))
         self.core.update(
-            self.core.body_velocity_jacobian()[1:], -body[1:], np.diag((variance, variance))
+            self.core.body_velocity_jacobian()[1:],
+            -body[1:],
+            np.diag((variance, variance)),
+            [*self._hold, *_NOT_BY_WHEELS],
         )
 
     def position_test(
@@ -129,10 +147,11 @@ class Estimator:
         Answers residual [3], Jacobian [3,16], and the squared Mahalanobis distance horizontally
         and of the height.
         """
-        position, _, rotation = self.at(stamp_ns)
+        position, velocity, rotation = self.at(stamp_ns)
         arm = rotation @ lever_arm
         age_s = (self.stamp_ns - stamp_ns) / NS_PER_S
-        x, y, z = arm.tolist()
+        # The arm turns with the attitude; so does the way driven since the fix.
+        x, y, z = (arm - velocity * age_s).tolist()
         jacobian = np.zeros((3, SIZE))
         jacobian[:, POS] = np.eye(3)
         jacobian[:, VEL] = np.eye(3) * -age_s
@@ -153,11 +172,11 @@ class Estimator:
         self.core.covariance.flat[:: SIZE + 1] += spread
 
     def fuse_heading(self, yaw_rad: float, sigma_rad: float) -> None:
-        """Heading of the base in the filter's frame."""
+        """Heading of the base in the filter's frame; the position takes no step from it."""
         jacobian = np.zeros((1, SIZE))
         jacobian[0, 8] = 1.0
         residual = np.array((wrap_angle_rad(yaw_rad - self.core.yaw_rad()),))
-        self.core.update(jacobian, residual, np.array(((sigma_rad**2,),)), hold_position=True)
+        self.core.update(jacobian, residual, np.array(((sigma_rad**2,),)), [0, 1, 2])
 
     def fuse_rest(self, gyro: F64 | None, accel: F64 | None, span_s: float) -> None:
         """At standstill: no velocity, and what an IMU measures then is bias and gravity.
@@ -167,13 +186,13 @@ class Estimator:
         core, config = self.core, self._config
         jacobian = np.zeros((3, SIZE))
         jacobian[:, VEL] = np.eye(3)
-        core.update(jacobian, -core.velocity, np.eye(3) * 1e-4, hold_position=True)
+        core.update(jacobian, -core.velocity, np.eye(3) * 1e-4, self._hold)
         if gyro is None or accel is None:
             return
         jacobian = np.zeros((3, SIZE))
         jacobian[:, GYRO] = np.eye(3)
         variance = config.gyro_noise**2 / span_s + 1e-8
-        core.update(jacobian, gyro - core.gyro_bias, np.eye(3) * variance, hold_position=True)
+        core.update(jacobian, gyro - core.gyro_bias, np.eye(3) * variance, self._hold)
         jacobian = np.zeros((3, SIZE))
         up = core.rotation[2] * config.gravity_mps2  # specific force at rest
         g = config.gravity_mps2
@@ -182,9 +201,7 @@ class Estimator:
         )
         jacobian[:, ACCEL] = np.eye(3)
         variance = config.accel_noise**2 / span_s + 4e-4
-        core.update(
-            jacobian, accel - core.accel_bias - up, np.eye(3) * variance, hold_position=True
-        )
+        core.update(jacobian, accel - core.accel_bias - up, np.eye(3) * variance, self._hold)
 
     # ------------------------------------------------------------------------ what it says
 

@@ -3,11 +3,17 @@
 Nominal state: ``position`` and ``velocity`` of the base origin in the filter's frame,
 ``rotation`` frame_from_base, ``gyro_bias`` and ``accel_bias`` in base axes, ``wheel_scale`` s
 (wheels report (1 + s) times the true forward speed). The error state has 16 elements in that
-order; the attitude error is a small rotation in the filter's own axes,
-``R_true = Exp(error) R``, so that heading error is its third element whatever the attitude is.
+order. The attitude error is a small rotation in the filter's own axes, ``R_true = Exp(e_att) R``,
+so that heading error is its third element whatever the attitude is. The velocity error is what
+is left when the velocity is turned along with the attitude, ``v_true = Exp(e_att) v + e_vel``:
+body velocity then depends on it alone, and velocities measured on the vehicle cannot pretend to
+know its heading (with the plain difference they do, each by a little, until the filter is sure
+of a wrong heading).
 
 After J. Sola, "Quaternion kinematics for the error-state Kalman filter" (2017), chapter 7
-(globally defined angular errors). Covariance updates are in Joseph form.
+(globally defined angular errors), with the velocity error of A. Barrau and S. Bonnabel, "The
+invariant extended Kalman filter as a stable observer" (2017). Covariance updates are in Joseph
+form.
 """
 
 from __future__ import annotations
@@ -83,26 +89,35 @@ class ErrorStateFilter:
         half_turn = rotation_exp(wx, wy, wz)
         middle = self.rotation @ half_turn
         force = middle @ (accel - self.accel_bias)
-        fx, fy, fz = force.tolist()
-        acceleration = force.copy()
+        acceleration = force
         acceleration[2] -= self._gravity
-        half = 0.5 * dt_s * dt_s
-        self.position = self.position + self.velocity * dt_s + acceleration * half
+        velocity = self.velocity + acceleration * (0.5 * dt_s)
+        self.position = self.position + velocity * dt_s
         self.velocity = self.velocity + acceleration * dt_s
         self.rotation = middle @ half_turn
 
+        vx, vy, vz = velocity.tolist()
+        cross = np.array(((0.0, vz, -vy), (-vz, 0.0, vx), (vy, -vx, 0.0)))  # -[v]x
+        turned = middle * -dt_s
+        swept = cross @ middle
         phi = self._phi
         phi[0, 3] = phi[1, 4] = phi[2, 5] = dt_s
+        phi[POS, ATT] = cross * dt_s
         phi[VEL, VEL] = _I3
-        cross = np.array(((0.0, fz, -fy), (-fz, 0.0, fx), (fy, -fx, 0.0)))
-        turned = middle * -dt_s
-        phi[VEL, ATT] = cross * dt_s
-        phi[POS, ATT] = cross * half
+        tilt = self._gravity * dt_s
+        phi[3, 7], phi[4, 6] = tilt, -tilt
+        phi[VEL, GYRO] = swept * dt_s
         phi[VEL, ACCEL] = turned
         phi[POS, ACCEL] = turned * (0.5 * dt_s)
         phi[ATT, GYRO] = turned
         phi[0:6, SCALE] = 0.0
         self._spread(phi, noise)
+        # Gyro noise turns the velocity along with the attitude.
+        swept *= math.sqrt(float(noise[6]))
+        self.covariance[VEL, VEL] += swept @ swept.T
+        coupling = cross * -float(noise[6])
+        self.covariance[VEL, ATT] += coupling
+        self.covariance[ATT, VEL] += coupling.T
 
     def propagate_twist(
         self,
@@ -131,8 +146,9 @@ class ErrorStateFilter:
         cross = -skew(velocity)
         phi[POS, VEL] = 0.0
         phi[VEL, VEL] = 0.0
-        phi[VEL, ATT] = cross
+        phi[VEL, ATT] = 0.0
         phi[POS, ATT] = cross * dt_s
+        phi[VEL, GYRO] = 0.0
         phi[VEL, ACCEL] = 0.0
         phi[POS, ACCEL] = 0.0
         phi[ATT, GYRO] = middle * -dt_s
@@ -152,6 +168,7 @@ class ErrorStateFilter:
         self.position = self.position + self.velocity * dt_s
         phi = _IDENTITY.copy()
         phi[POS, VEL] = _I3 * dt_s
+        phi[POS, ATT] = skew(self.velocity) * -dt_s
         noise = np.zeros(SIZE)
         noise[POS] = accel_var * dt_s**3 / 3.0
         noise[VEL] = accel_var * dt_s
@@ -183,16 +200,16 @@ class ErrorStateFilter:
         return float(residual @ np.linalg.solve(s, residual)), s
 
     def update(
-        self, jacobian: F64, residual: F64, variance: F64, *, hold_position: bool = False
+        self, jacobian: F64, residual: F64, variance: F64, hold: list[int] | None = None
     ) -> None:
         """Fuse a measurement: ``residual`` [m] = measured - predicted, ``jacobian`` [m,16] of the
-        prediction, ``variance`` [m,m]. With ``hold_position`` the position takes no correction
-        (and its covariance knows: Joseph's form holds for any gain).
+        prediction, ``variance`` [m,m]. The elements of the error state in ``hold`` take
+        no correction (and the covariance knows: Joseph's form holds for any gain).
         """
         carried = self.covariance @ jacobian.T
         gain = carried @ np.linalg.inv(jacobian @ carried + variance)
-        if hold_position:
-            gain[POS] = 0.0
+        if hold:
+            gain[hold] = 0.0
         self._inject(gain @ residual)
         keep = _IDENTITY - gain @ jacobian
         cov = keep @ self.covariance @ keep.T + gain @ variance @ gain.T
@@ -200,11 +217,13 @@ class ErrorStateFilter:
 
     def _inject(self, error: F64) -> None:
         self.position = self.position + error[POS]
-        self.velocity = self.velocity + error[VEL]
-        self.position_moved = self.position_moved + error[POS]
-        self.velocity_moved = self.velocity_moved + error[VEL]
         x, y, z = error[ATT].tolist()
-        self.rotation = rotation_exp(x, y, z) @ self.rotation
+        turn = rotation_exp(x, y, z)
+        velocity = turn @ self.velocity + error[VEL]
+        self.position_moved = self.position_moved + error[POS]
+        self.velocity_moved = self.velocity_moved + (velocity - self.velocity)
+        self.velocity = velocity
+        self.rotation = turn @ self.rotation
         self.gyro_bias = self.gyro_bias + error[GYRO]
         self.accel_bias = self.accel_bias + error[ACCEL]
         self.wheel_scale += float(error[SCALE])
@@ -218,10 +237,7 @@ class ErrorStateFilter:
     def body_velocity_jacobian(self) -> F64:
         """Jacobian [3,16] of the velocity in base axes."""
         jacobian = np.zeros((3, SIZE))
-        rt = self.rotation.T
-        x, y, z = self.velocity.tolist()
-        jacobian[:, VEL] = rt
-        jacobian[:, ATT] = rt @ np.array(((0.0, -z, y), (z, 0.0, -x), (-y, x, 0.0)))
+        jacobian[:, VEL] = self.rotation.T
         return jacobian
 
     def pose_covariance(self) -> F64:
@@ -236,8 +252,7 @@ class ErrorStateFilter:
 
     def body_velocity_covariance(self) -> F64:
         """[3,3] of the velocity in base axes."""
-        j = self.body_velocity_jacobian()[:, 3:9]
-        return j @ self.covariance[3:9, 3:9] @ j.T
+        return self.rotation.T @ self.covariance[VEL, VEL] @ self.rotation
 
     def yaw_rad(self) -> float:
         """Heading of the base's x axis in the filter's frame."""

@@ -22,6 +22,7 @@ _ANY_HEADING_VARIANCE = math.pi**2 / 3.0  # of an angle that could be any
 _UNKNOWN_SPEED_MPS = 5.0
 _SLOW_MPS = 0.5
 _HEIGHTS_REFUSED = 10
+_EXCESS_S = 5.0
 
 
 class GlobalEstimate:
@@ -37,6 +38,7 @@ class GlobalEstimate:
         self._last_good_ns = 0
         self._last_fix_ns = 0
         self._heights_refused = 0
+        self._excess = 1.0
         self._said: dict[str, str] = {}
         self.estimator: Estimator | None = None
 
@@ -128,7 +130,9 @@ class GlobalEstimate:
                 " (no wheel odometry)"
             )
         started = global_from_local(core, found, self._config.gravity_mps2)
-        self.estimator = Estimator(self._config, self._frame_id, self._base, started, stamp_ns)
+        self.estimator = Estimator(
+            self._config, self._frame_id, self._base, started, stamp_ns, continuous=False
+        )
         self._last_good_ns = self._last_fix_ns = fix.stamp_ns
         self._gate.accepted(fix.stamp_ns)
 
@@ -171,6 +175,8 @@ class GlobalEstimate:
         core.covariance.flat[: 3 * (len(core.covariance) + 1) : len(core.covariance) + 1] += (
             self._config.position_walk**2 * passed_s
         )
+        claimed = 0.5 * float(covariance[0, 0] + covariance[1, 1])
+        covariance = covariance * self._excess
         residual, jacobian, flat, height = self.estimator.position_test(
             fix.stamp_ns, enu, covariance, lever_arm
         )
@@ -188,6 +194,10 @@ class GlobalEstimate:
             away_s = (fix.stamp_ns - self._last_good_ns) / NS_PER_S
             speed = float(np.linalg.norm(core.velocity))
             self.estimator.believe(offset, speed * away_s, sigma)
+        known = 0.5 * float(core.covariance[0, 0] + core.covariance[1, 1])
+        seen = (0.5 * float(residual[0] ** 2 + residual[1] ** 2) - known) / claimed
+        share = min(1.0, passed_s / _EXCESS_S)
+        self._excess = max(1.0, self._excess + share * (seen - self._excess))
         rows = 3 if self._height_counts(fix, residual, height) else 2
         core.update(jacobian[:rows], residual[:rows], covariance[:rows, :rows])
         self._last_good_ns = fix.stamp_ns

@@ -202,7 +202,9 @@ class PosePipeline:
     def _begin_local(self, stamp_ns: int, force: F64 | None, still: bool, yaw_rad: float) -> None:
         core = first_filter(self._config, force, still, yaw_rad)
         names = self._frame_names
-        self._local = Estimator(self._config, names.odom, names.base, core, stamp_ns)
+        self._local = Estimator(
+            self._config, names.odom, names.base, core, stamp_ns, continuous=True
+        )
 
     def _watch(self, stamp_ns: int, gyro: F64, accel: F64) -> RestMeasurement | None:
         assert self._local is not None
