@@ -105,6 +105,9 @@ class FusionNode(ManagedNode):
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
+        # What still waits for a partner waited for the end, which is nobody's latency.
+        self._arrived_ns.clear()
+        self._hand_over(self._pipeline.synchronizer.flush())
         if self._transforms is not None:
             self._transforms.close()
             self._transforms = None

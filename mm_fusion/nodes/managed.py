@@ -13,6 +13,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -28,6 +29,7 @@ FAILURE = TransitionCallbackReturn.FAILURE
 
 # A signal is only seen between two calls of the executor; the idle cost is ten calls a second.
 LONGEST_SPIN_S = 0.1
+LAST_WORDS = Duration(seconds=1.0)
 
 
 class ManagedNode(LifecycleNode, abc.ABC):
@@ -96,7 +98,7 @@ class ManagedNode(LifecycleNode, abc.ABC):
 
         def deactivate() -> TransitionCallbackReturn:
             self.stop()
-            self._tick()
+            self._last_words()
             return super(ManagedNode, self).on_deactivate(state)
 
         return self._refusable("deactivate", deactivate)
@@ -111,7 +113,7 @@ class ManagedNode(LifecycleNode, abc.ABC):
         def shutdown() -> TransitionCallbackReturn:
             if state.label == "active":
                 self.stop()
-                self._tick()
+                self._last_words()
             return self._let_go(state)
 
         return self._refusable("shutdown", shutdown)
@@ -143,6 +145,11 @@ class ManagedNode(LifecycleNode, abc.ABC):
         message.header.stamp = self.get_clock().now().to_msg()
         message.status = [r.message(self.get_fully_qualified_name()) for r in self.reports()]
         self._diagnostics.publish(message)
+
+    def _last_words(self) -> None:
+        """The diagnostics of the end; waits a little for who records them."""
+        self._tick()
+        self._diagnostics.wait_for_all_acked(LAST_WORDS)
 
     def autostart(self) -> bool:
         """Configure and activate. False where one of them was refused."""

@@ -27,13 +27,14 @@ from mm_fusion.evaluation.bags import Bag, BagMessage, Topic
 from mm_fusion.nodes import messages, qos
 from mm_fusion.nodes.declared import DeclaredParameters
 from mm_fusion.nodes.dynamic import message_class
-from mm_fusion.nodes.managed import Stop, spin
+from mm_fusion.nodes.managed import LAST_WORDS, Stop, spin
 from mm_fusion.nodes.playback import Playback
 from mm_fusion.samples import NS_PER_S
 
 # Said once and kept for those who come later.
 LATCHED_TOPICS = ("tf_static", "truth/datum")
 PROGRESS_EVERY_S = 0.5
+SETTLE_S = 0.5
 
 
 class SimulatorNode(Node):
@@ -78,7 +79,7 @@ class SimulatorNode(Node):
                 if not config.loop:
                     break
             for publisher in self._named.values():
-                publisher.wait_for_all_acked(rclpy.duration.Duration(seconds=2.0))
+                publisher.wait_for_all_acked(LAST_WORDS)
         if not any(self._sent.values()) and not self._stopped.is_set():
             raise StageError(f"{path}: nothing was played")
 
@@ -132,6 +133,8 @@ class SimulatorNode(Node):
         while not self._stopped.wait(0.02):
             alone = [t for t in wanted if named[t].get_subscription_count() == 0]
             if not alone:
+                # A subscriber known here may yet have to hear of this publisher.
+                self._stopped.wait(SETTLE_S if wanted else 0.0)
                 return
             if time.monotonic() > deadline_s:
                 raise StageError(f"nobody subscribed to {', '.join(alone)} in {config.wait_s:g} s")
