@@ -1,4 +1,4 @@
-"""The three losses: where objects are, what their boxes are, and what the image's pixels are."""
+"""The losses: where objects are, what their boxes are, what the image's pixels are and how far."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from mm_fusion.training.network_torch import Maps
-from mm_fusion.training.targets import Targets
+from mm_fusion.training.dataset import Batch
+from mm_fusion.training.network_torch import Maps, project, sample
 
 # offset x y, z, log size, sin cos yaw, velocity: one frame says little about velocity
 BOX_WEIGHTS = (1.0, 1.0, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.1, 0.1)
 BOX_SCALE = 0.4
-SEGMENTATION_SCALE = 0.4
+SEGMENTATION_SCALE = 2.0  # the image encoder learns mostly from it
+DEPTH_SCALE = 1.0
+DEPTH_POINT_STEP = 4  # every fourth point teaches depth well enough
 SEGMENTATION_WEIGHTS = (1.0, 2.0, 4.0, 4.0)  # objects are few among the pixels
 
 
@@ -25,6 +27,7 @@ class Losses:
     heat: torch.Tensor
     boxes: torch.Tensor
     segmentation: torch.Tensor
+    depth: torch.Tensor
 
 
 def heat_loss(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -50,9 +53,27 @@ def segmentation_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tenso
     return F.cross_entropy(logits, target, weight=logits.new_tensor(SEGMENTATION_WEIGHTS))
 
 
-def losses(maps: Maps, targets: Targets, segmentation: torch.Tensor) -> Losses:
-    """All losses of a batch."""
+def depth_loss(
+    log_depth: torch.Tensor, points: torch.Tensor, pixel_from_base: torch.Tensor
+) -> torch.Tensor:
+    """Mean absolute error of the log depth map [B,1,h,w] at the LIDAR points that the image shows.
+
+    ``points`` [B,P,5] and ``pixel_from_base`` [B,3,4]; rows that are no points take no part.
+    """
+    xyz = points[:, ::DEPTH_POINT_STEP, :3]
+    u, v, depth, visible = project(xyz, pixel_from_base)
+    weight = visible.to(log_depth.dtype)
+    said = sample(log_depth, u, v, torch.ones_like(weight)).squeeze(-1)
+    target = torch.where(visible, torch.log(depth), torch.zeros_like(depth))
+    return ((said - target).abs() * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def losses(maps: Maps, batch: Batch) -> Losses:
+    """All losses of a batch. The image's own two are taken whether or not a sense is withheld."""
+    targets = batch.targets
     heat = heat_loss(maps.heat, targets.heat, targets.heat_weight)
     boxes = box_loss(maps.boxes, targets.boxes, targets.box_weight)
-    seg = segmentation_loss(maps.segmentation, segmentation)
-    return Losses(heat + BOX_SCALE * boxes + SEGMENTATION_SCALE * seg, heat, boxes, seg)
+    seg = segmentation_loss(maps.segmentation, batch.segmentation)
+    depth = depth_loss(maps.log_depth, batch.points, batch.pixel_from_base[:, 0])
+    total = heat + BOX_SCALE * boxes + SEGMENTATION_SCALE * seg + DEPTH_SCALE * depth
+    return Losses(total, heat, boxes, seg, depth)

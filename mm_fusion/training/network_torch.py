@@ -18,6 +18,7 @@ exactly nothing, whatever its buffer holds.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -117,10 +118,11 @@ def upsample(x: Tensor) -> Tensor:
 
 
 class ImageEncoder(nn.Module):
-    """uint8 RGB [N,H,W,3] to two maps at stride 4: for lifting [N,lift_map,...] and for painting.
+    """uint8 RGB [N,H,W,3] to two maps at stride 4, for lifting [N,lift_map+1,...] and for painting.
 
     The first four paint channels are class logits (background, then CLASSES); the segmentation
-    loss trains them, so that a painted point carries a class opinion from the first day.
+    loss trains them, so that a painted point carries a class opinion from the first day. The last
+    lifting channel is the logarithm of depth (m), which the LIDAR teaches.
     """
 
     def __init__(self, w: Widths) -> None:
@@ -139,7 +141,7 @@ class ImageEncoder(nn.Module):
         self.lateral4 = nn.Conv2d(w.image4, w.image_map, 1)
         self.norm = nn.BatchNorm2d(w.image_map)
         self.paint = nn.Conv2d(w.image_map, w.paint, 1)
-        self.lift = nn.Conv2d(w.image_map, w.lift_map, 1)
+        self.lift = nn.Conv2d(w.image_map, w.lift_map + 1, 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         x = images.permute(0, 3, 1, 2).to(torch.float32) * (1.0 / 128.0)  # batch norm centres it
@@ -151,11 +153,11 @@ class ImageEncoder(nn.Module):
         return self.lift(features), self.paint(features)
 
 
-def project(points_xyz: Tensor, pixel_from_base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels [B,P] u, v of points [B,P,3] under [B,3,4], and whether the image shows them [B,P].
+def project(points_xyz: Tensor, pixel_from_base: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pixels [B,P] u, v of points [B,P,3] under [B,3,4], their depth, and whether they are seen.
 
     Pinhole: (u*w, v*w, w) = pixel_from_base @ (x, y, z, 1). Where a point is not visible, u and v
-    are 0.
+    are 0; where it is not ahead, depth is 1.
     """
     uvw = points_xyz @ pixel_from_base[:, :, :3].transpose(1, 2)
     uvw = uvw + pixel_from_base[:, None, :, 3]
@@ -166,7 +168,7 @@ def project(points_xyz: Tensor, pixel_from_base: Tensor) -> tuple[Tensor, Tensor
     visible = ahead & (u >= -0.5) & (u < IMAGE_WIDTH_PX - 0.5)
     visible = visible & (v >= -0.5) & (v < IMAGE_HEIGHT_PX - 0.5)
     zero = torch.zeros_like(u)
-    return torch.where(visible, u, zero), torch.where(visible, v, zero), visible
+    return torch.where(visible, u, zero), torch.where(visible, v, zero), safe, visible
 
 
 def sample(feature_map: Tensor, u_px: Tensor, v_px: Tensor, weight: Tensor) -> Tensor:
@@ -260,11 +262,13 @@ class Lift(nn.Module):
     """Image features into the bird's-eye map: every cell looks at what the camera shows at it.
 
     Each cell's vertical axis is sampled at HEIGHTS_M (idea: Harley et al., Simple-BEV, 2022). A
-    cell at the foot of an object sees its contact with the ground at the lowest height, which is
-    what carries depth.
+    cell at the foot of an object sees its contact with the ground at the lowest height, which
+    carries depth; and half of the features pass only as far as the depth that the image encoder
+    reads at the pixel fits that of the sample.
     """
 
     HEIGHTS_M = (0.0, 0.6, 1.2, 1.8)
+    DEPTH_SIGMA = 0.15  # of the logarithm
 
     def __init__(self, grid: Grid, w: Widths) -> None:
         super().__init__()
@@ -275,32 +279,48 @@ class Lift(nn.Module):
         per_height = [torch.stack([gx, gy, torch.full_like(gx, z)], -1) for z in self.HEIGHTS_M]
         # the heights of a cell lie side by side, so that a reshape makes them channels
         self.register_buffer("at", torch.stack(per_height, 2).reshape(-1, 3), persistent=False)
+        self.gated = w.lift_map // 2
         self.channels = len(self.HEIGHTS_M) * (w.lift_map + 1)
         self.mix = conv(self.channels, w.lift, 1)
 
     def forward(self, features: Tensor, pixel_from_base: Tensor, has_image: Tensor) -> Tensor:
-        """``features`` [B,C,channels,h,w], ``pixel_from_base`` [B,C,3,4], ``has_image`` [B,C]."""
+        """``features`` [B,C,lift_map+1,h,w], ``pixel_from_base`` [B,C,3,4], ``has_image`` [B,C]."""
         batch = has_image.shape[0]
         at = self.at.unsqueeze(0).expand(batch, -1, -1)
-        values, seen = gather_cameras(features, at, pixel_from_base, has_image)
+        values, seen = gather_cameras(features, at, pixel_from_base, has_image, self.gate)
         both = torch.cat([values, seen.unsqueeze(-1)], -1)
         nx, ny = self.shape
         flat = both.reshape(batch, nx, ny, self.channels).permute(0, 3, 1, 2)
         any_image = (has_image.sum(1) > 0.5).to(flat.dtype).reshape(batch, 1, 1, 1)
         return self.mix(flat) * any_image
 
+    def gate(self, values: Tensor, depth: Tensor) -> Tensor:
+        """Features [B,P,lift_map] of samples [B,P,lift_map+1] of one camera at ``depth`` [B,P]."""
+        off = (values[..., -1] - torch.log(depth)) * (1.0 / self.DEPTH_SIGMA)
+        fits = torch.exp(-0.5 * off * off).unsqueeze(-1)
+        return torch.cat([values[..., : self.gated] * fits, values[..., self.gated : -1]], -1)
+
 
 def gather_cameras(
-    maps: Tensor, xyz: Tensor, pixel_from_base: Tensor, has_image: Tensor
+    maps: Tensor,
+    xyz: Tensor,
+    pixel_from_base: Tensor,
+    has_image: Tensor,
+    gate: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Map samples [B,P,channels] at points, their mean over the cameras that see each, and [B,P]
-    1 where any camera does. Zero where none does."""
+    1 where any camera does. Zero where none does. ``gate`` sees each camera's samples and depths.
+    """
     pixels = [project(xyz, pixel_from_base[:, c]) for c in range(has_image.shape[1])]
     there = (has_image > 0.5).unsqueeze(-1)
-    sees = torch.stack([p[2] for p in pixels], 1).logical_and(there).to(torch.float32)
-    weights = sees / sees.sum(1, keepdim=True).clamp(min=1.0)
-    parts = [sample(maps[:, c], u, v, weights[:, c]) for c, (u, v, _) in enumerate(pixels)]
-    mean = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+    sees = torch.stack([p[3] for p in pixels], 1).logical_and(there).to(torch.float32)
+    parts = []
+    for c, (u, v, depth, _) in enumerate(pixels):
+        values = sample(maps[:, c], u, v, sees[:, c])
+        parts.append(values if gate is None else gate(values, depth))
+    if len(parts) == 1:
+        return parts[0], sees[:, 0]
+    mean = torch.stack(parts).sum(0) / sees.sum(1).clamp(min=1.0).unsqueeze(-1)
     return mean, sees.amax(1)
 
 
@@ -399,6 +419,7 @@ class Maps:
     heat: Tensor  # [B,3,nx,ny] logits
     boxes: Tensor  # [B,10,nx,ny]
     segmentation: Tensor  # [B*C,4,H/8,W/8] logits; training only
+    log_depth: Tensor  # [B*C,1,H/4,W/4] of metres; training only
 
 
 class FusionNet(nn.Module):
@@ -432,12 +453,13 @@ class FusionNet(nn.Module):
         paint_maps = paint_maps.reshape(batch, cameras, *paint_maps.shape[1:])
         painted, seen = gather_cameras(paint_maps, points[..., :3], pixel_from_base, has_image)
         pillars = self.pillars(points, valid, painted, seen)
+        log_depth = features[:, -1:]
         features = features.reshape(batch, cameras, *features.shape[1:])
         lifted = self.lift(features, pixel_from_base, has_image)
         any_image = (has_image.sum(1, keepdim=True) > 0.5).to(torch.float32)
         has = torch.cat([(has_points > 0.5).to(torch.float32), any_image], dim=1)
         heat, boxes = self.head(self.bev(pillars, lifted, has))
-        return Maps(heat, boxes, segmentation)
+        return Maps(heat, boxes, segmentation, log_depth)
 
     def decode(self, maps: Maps) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes [B,K,9], scores [B,K], labels i64 [B,K], best first, without NMS.

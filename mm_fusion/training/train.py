@@ -180,7 +180,7 @@ def one_step(state: State, batch: Batch, settings: TrainSettings) -> Losses:
         maps = state.net(
             batch.points, batch.images, batch.pixel_from_base, batch.has_points, batch.has_image
         )
-    value = losses(maps, batch.targets, batch.segmentation)
+    value = losses(maps, batch)
     state.optimizer.zero_grad(set_to_none=True)
     value.total.backward()
     with torch.no_grad():
@@ -229,16 +229,15 @@ def log_line(out: Path, state: State, settings: TrainSettings, value: Losses) ->
         "heat": round(value.heat.item(), 4),
         "boxes": round(value.boxes.item(), 4),
         "segmentation": round(value.segmentation.item(), 4),
+        "depth": round(value.depth.item(), 4),
         "learning_rate": round(learning_rate(settings, state.step - 1), 7),
         "duration_s": round(state.duration_s, 1),
     }
     with (out / LOG).open("a") as file:
         file.write(json.dumps(line) + "\n")
-    print(
-        f"step {line['step']:6d}/{settings.steps}  loss {line['loss']:.3f}  heat {line['heat']:.3f}"
-        f"  boxes {line['boxes']:.3f}  seg {line['segmentation']:.3f}  {line['duration_s']:.0f} s",
-        flush=True,
-    )
+    shown = ("loss", "heat", "boxes", "segmentation", "depth")
+    values = "  ".join(f"{name} {line[name]:.3f}" for name in shown)
+    print(f"step {state.step:6d}/{settings.steps}  {values}  {state.duration_s:.0f} s", flush=True)
 
 
 def worker(

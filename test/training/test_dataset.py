@@ -16,6 +16,7 @@ from mm_fusion.training.dataset import (
     Augmentation,
     Frame,
     augment,
+    collate,
     flip,
     indices,
     limit_points,
@@ -24,7 +25,16 @@ from mm_fusion.training.dataset import (
     make_batch,
     turn,
 )
-from mm_fusion.training.losses import box_loss, heat_loss, losses, segmentation_loss
+from mm_fusion.training.losses import (
+    DEPTH_POINT_STEP,
+    DEPTH_SCALE,
+    SEGMENTATION_SCALE,
+    box_loss,
+    depth_loss,
+    heat_loss,
+    losses,
+    segmentation_loss,
+)
 from mm_fusion.training.network_torch import FusionNet, Grid, Maps
 from mm_fusion.training.targets import Targets, make_targets
 
@@ -144,7 +154,7 @@ def targets_of(frame: Frame, points: int, pixels_: int) -> Targets:
 def perfect(targets: Targets) -> Maps:
     """Maps that say exactly what is wanted at the cells that count."""
     heat = torch.where(targets.heat == 1.0, 15.0, -15.0)
-    return Maps(heat[None], targets.boxes[None], torch.zeros(1))
+    return Maps(heat[None], targets.boxes[None], torch.zeros(1), torch.zeros(1))
 
 
 def test_targets_decode_to_their_boxes(frame: Frame) -> None:
@@ -208,15 +218,31 @@ def test_box_loss_by_hand() -> None:
     assert box_loss(boxes, target, weight).item() == pytest.approx(0.5 + 0.1 * 2.0)
 
 
-def test_total_is_finite_without_objects() -> None:
-    empty = make_targets(
-        np.zeros((0, 9), np.float32), *(np.zeros(0, np.int32) for _ in range(3)), GRID
-    )
-    targets = Targets.stack([empty])
+def test_total_is_finite_without_objects(frame: Frame) -> None:
+    bare = replace(frame, boxes=frame.boxes[:0], labels=frame.labels[:0], seg=0 * frame.seg)
+    bare = replace(bare, num_points=frame.num_points[:0], num_pixels=frame.num_pixels[:0])
+    batch = collate([bare], [(1.0, 1.0)], GRID)
     logits = torch.full((1, 3, GRID.nx, GRID.ny), -15.0)
-    maps = Maps(logits, torch.zeros(1, 10, GRID.nx, GRID.ny), torch.zeros(1, 4, 32, 64))
-    value = losses(maps, targets, torch.zeros(1, 32, 64, dtype=torch.int64))
-    assert value.total.item() == pytest.approx(0.4 * np.log(4.0), abs=1e-3)
+    depth = torch.full((1, 1, 64, 128), np.log(10.0))
+    boxes = torch.zeros(1, 10, GRID.nx, GRID.ny)
+    value = losses(Maps(logits, boxes, torch.zeros(1, 4, 32, 64), depth), batch)
+    assert value.heat < 1e-3
+    assert value.boxes == 0.0
+    expected = SEGMENTATION_SCALE * np.log(4.0) + DEPTH_SCALE * value.depth.item()
+    assert value.total.item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_depth_loss_by_hand(frame: Frame) -> None:
+    points = torch.full((1, 4 * DEPTH_POINT_STEP, 5), np.nan)
+    points[0, 0, :3] = torch.tensor([10.3, 0.0, 1.0])  # the camera is 0.3 m ahead of base
+    points[0, DEPTH_POINT_STEP, :3] = torch.tensor([40.3, 1.0, 1.0])
+    points[0, 2 * DEPTH_POINT_STEP, :3] = torch.tensor([-10.0, 0.0, 1.0])  # behind
+    points[0, 1, :3] = torch.tensor([20.3, 0.0, 1.0])  # between the steps
+    projection = torch.from_numpy(frame.pixel_from_base)[None]
+    said = torch.full((1, 1, 64, 128), np.log(20.0))
+    assert depth_loss(said, points, projection).item() == pytest.approx(np.log(2.0), abs=1e-4)
+    nothing = torch.full_like(points, np.nan)
+    assert depth_loss(said, nothing, projection).item() == 0.0
 
 
 def test_right_segmentation_costs_nothing() -> None:

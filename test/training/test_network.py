@@ -59,8 +59,9 @@ def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
 
 def test_project_by_hand() -> None:
     # 10 m ahead, 2 m left, 0.6 m up; the camera is 1.6 m above base
-    u, v, visible = project(torch.tensor([[[10.0, 2.0, 0.6]]]), CAMERA)
+    u, v, depth, visible = project(torch.tensor([[[10.0, 2.0, 0.6]]]), CAMERA)
     assert visible.item()
+    assert depth.item() == 10.0
     assert u.item() == pytest.approx(255.5 - 300.0 * 2.0 / 10.0)
     assert v.item() == pytest.approx(127.5 + 300.0 * 1.0 / 10.0)
 
@@ -77,8 +78,9 @@ def test_project_by_hand() -> None:
     ],
 )
 def test_project_marks_what_the_image_does_not_show(point: list[float]) -> None:
-    u, v, visible = project(torch.tensor([[point]]), CAMERA)
+    u, v, depth, visible = project(torch.tensor([[point]]), CAMERA)
     assert not visible.item()
+    assert depth.item() > 0.0
     assert u.item() == 0.0
     assert v.item() == 0.0
 
@@ -126,6 +128,18 @@ def test_lift_looks_at_the_cells_own_axis() -> None:
     at = lift.at.reshape(nx, ny, len(lift.HEIGHTS_M), 3)
     assert at[0, 0, 0].tolist() == pytest.approx([-25.6 + 0.4, -25.6 + 0.4, 0.0])
     assert at[50, 40, 2].tolist() == pytest.approx([-25.6 + 50.5 * 0.8, -25.6 + 40.5 * 0.8, 1.2])
+
+
+def test_lift_gates_half_its_features_by_depth() -> None:
+    lift = Lift(Grid(), SMALL)
+    sigma = lift.DEPTH_SIGMA
+    values = torch.ones(1, 3, SMALL.lift_map + 1)
+    values[0, :, -1] = math.log(20.0) + torch.tensor([0.0, sigma, -3.0 * sigma])
+    got = lift.gate(values, torch.full((1, 3), 20.0))
+    assert got.shape == (1, 3, SMALL.lift_map)
+    expected = torch.exp(torch.tensor([0.0, -0.5, -4.5]))
+    torch.testing.assert_close(got[0, :, 0], expected, atol=1e-4, rtol=0.0)
+    assert (got[0, :, -1] == 1.0).all()
 
 
 # ----------------------------------------------------------------------------- pillars
@@ -255,7 +269,7 @@ def test_decode_of_a_handmade_map(net: FusionNet) -> None:
     )
     boxes[0, 7, 191, 127] = -1.0
     boxes[0, 3, 191, 127] = 1e9  # a size that would overflow is held back
-    got, scores, labels = net.decode(Maps(heat, boxes, torch.zeros(1)))
+    got, scores, labels = net.decode(Maps(heat, boxes, torch.zeros(1), torch.zeros(1)))
     assert got.shape == (1, TOP_K, 9)
     assert labels.dtype == torch.int64
     assert labels[0, :3].tolist() == [1, 0, 2]

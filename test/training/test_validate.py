@@ -32,7 +32,7 @@ class Oracle(FusionNet):
             said = (targets.heat == 1.0) & (has_points > 0.5)
             heat.append(torch.where(said, 5.0, -15.0))
             boxes.append(targets.boxes)
-        return Maps(torch.stack(heat), torch.stack(boxes), torch.zeros(1))
+        return Maps(torch.stack(heat), torch.stack(boxes), torch.zeros(1), torch.zeros(1))
 
 
 def test_the_truth_scores_one_and_silence_nothing(write_frames: Callable[[int], Path]) -> None:
