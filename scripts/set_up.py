@@ -228,7 +228,7 @@ def link(path: Path, target: Path) -> None:
 
 
 def install_training(env: Environment) -> None:
-    """PyTorch; its CPU build, a tenth of the CUDA one, where there is no NVIDIA driver."""
+    """PyTorch; where there is no NVIDIA driver its CPU build, which spares the CUDA libraries."""
     driver = machine.nvidia_driver()
     paths = [REQUIREMENTS / name for name in ("training.txt", "torch.txt", env.constraints)]
     kind = "cpu" if driver is None else "cuda"
