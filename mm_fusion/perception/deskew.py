@@ -1,13 +1,16 @@
 """Where the base was at the instant of every point and exposure, from a few recent poses.
 
-Between two poses the body is taken to move with constant twist (a screw motion); after the newest
-and before the oldest, with that pose's own velocity, for a limited time. Formulas of the
-exponential of SE(3) and its inverse: Barfoot, State Estimation for Robotics, 2017, ch. 7.
+Between two poses the body is taken to move with constant twist (a screw motion): within a sweep
+with the mean of the velocities the poses carry, which is smooth where a filter's poses are not.
+After the newest and before the oldest, that pose's own velocity goes on for a limited time.
+Formulas of the exponential of SE(3) and its inverse: Barfoot, State Estimation for Robotics, 2017,
+ch. 7.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,45 +65,69 @@ def _series(angular: F64) -> tuple[F64, F64, F64]:
     return k, np.asarray(a), np.asarray(b)
 
 
+class _Known(NamedTuple):
+    """One pose of the buffer with its place on the path.
+
+    The path is the sum of the velocities since the buffer began: free of the small jumps with
+    which a filter corrects its pose, and so the better witness of a tenth of a second.
+    """
+
+    estimate: PoseEstimate
+    rotation: F64  # [3,3] path_from_base
+    translation: F64  # [3]
+    until: tuple[F64, F64]  # mean velocity since the pose before: linear, angular [3], base axes
+    onward: tuple[F64, F64]  # velocity to go on with
+
+
 class MotionBuffer:
-    """The last few seconds of local poses, and the base's pose at any instant near them.
+    """The last few seconds of local poses, and the base's motion at any instant near them.
 
     One thread may add while others look up: an addition replaces the list of poses as a whole.
     """
 
     def __init__(self, config: DeskewConfig) -> None:
         self._max_age_ns = round(config.max_motion_age_s * NS_PER_S)
-        self._poses: tuple[PoseEstimate, ...] = ()
+        self._known: tuple[_Known, ...] = ()
 
     def add(self, estimate: PoseEstimate) -> Rejection | None:
         """Take a pose newer than the last; one much older begins anew (a bag's loop)."""
-        poses = self._poses
+        known = self._known
         fallen = None
-        if poses and estimate.stamp_ns <= poses[-1].stamp_ns:
-            behind_ns = poses[-1].stamp_ns - estimate.stamp_ns
+        if known and estimate.stamp_ns <= known[-1].estimate.stamp_ns:
+            behind_ns = known[-1].estimate.stamp_ns - estimate.stamp_ns
             if behind_ns <= RESET_S * NS_PER_S:
                 reason = Reason.OUT_OF_ORDER if behind_ns else Reason.DUPLICATE
                 return Rejection("motion", estimate.stamp_ns, reason, "an older local pose")
             detail = f"local pose went back by {behind_ns / NS_PER_S:.3f} s: motion begins anew"
             fallen = Rejection("motion", estimate.stamp_ns, Reason.TIME_JUMP, detail)
-            poses = ()
-        if poses and poses[-1].frame_id != estimate.frame_id:
-            poses = ()
+            known = ()
+        if known and known[-1].estimate.frame_id != estimate.frame_id:
+            known = ()
         oldest_ns = estimate.stamp_ns - round(KEPT_S * NS_PER_S)
-        first = 0
-        while first < len(poses) and poses[first].stamp_ns < oldest_ns:
-            first += 1
-        self._poses = (*poses[first:], estimate)
+        kept = [k for k in known if k.estimate.stamp_ns >= oldest_ns]
+        self._known = (*kept, _continued(kept[-1] if kept else None, estimate))
         return fallen
 
     def odom_from_base(self, stamp_ns: int) -> RigidTransform | None:
         """The base's pose in the odometry frame, None where no pose is near enough in time."""
-        found = self._lookup([stamp_ns])
-        return None if found is None else RigidTransform(found[0][0], found[1][0])
+        known = self._known
+        found = self._around(known, stamp_ns)
+        if found is None:
+            return None
+        before, after = known[found[0]], known[found[1]]
+        start, since_ns = before.estimate.frame_from_base, stamp_ns - before.estimate.stamp_ns
+        if before is after:
+            linear, angular = before.onward
+            share = since_ns / NS_PER_S
+        else:
+            linear, angular = _step(before.estimate, after.estimate)
+            share = since_ns / (after.estimate.stamp_ns - before.estimate.stamp_ns)
+        rotations, translations = se3_exp(linear[None] * share, angular[None] * share)
+        return start @ RigidTransform(rotations[0], translations[0])
 
     def base_from_base(self, target_ns: int, source_ns: int) -> RigidTransform | None:
         """``base(target)_from_base(source)``, None where the motion is not known for both."""
-        found = self._lookup([target_ns, source_ns])
+        found = self._on_path([target_ns, source_ns])
         if found is None:
             return None
         target, source = (RigidTransform(r, t) for r, t in zip(*found, strict=True))
@@ -115,60 +142,78 @@ class MotionBuffer:
         # Chebyshev's nodes: the fit stays good up to the ends.
         nodes = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
         instants = [stamp_ns + round(s * NS_PER_S) for s in (middle_s + half_s * nodes).tolist()]
-        found = self._lookup([stamp_ns, *instants])
+        found = self._on_path([stamp_ns, *instants])
         if found is None:
             return None
         rotations, translations = found
-        inverse = rotations[0].T
         matrices = np.empty((NODES, 3, 4))
-        matrices[:, :, :3] = inverse @ rotations[1:]
+        matrices[:, :, :3] = rotations[0].T @ rotations[1:]
         matrices[:, :, 3] = (translations[1:] - translations[0]) @ rotations[0]
         powers = np.vander(nodes, DEGREE + 1, increasing=True)
         fit = np.linalg.lstsq(powers, matrices.reshape(NODES, 12), rcond=None)[0]
         return MotionPolynomial(middle_s, half_s, fit.reshape(DEGREE + 1, 3, 4))
 
-    def _lookup(self, stamps_ns: list[int]) -> tuple[F64, F64] | None:
-        """Rotations [N,3,3] and translations [N,3] of the base in the odometry frame."""
-        poses = self._poses
-        if not poses:
+    def _around(self, known: tuple[_Known, ...], stamp_ns: int) -> tuple[int, int] | None:
+        """The poses before and after an instant, the same twice at the ends; None too far off."""
+        if not known:
             return None
-        known_ns = [p.stamp_ns for p in poses]
-        pairs, shares = [], []
+        at = bisect_left(known, stamp_ns, key=lambda k: k.estimate.stamp_ns)
+        before, after = max(at - 1, 0), min(at, len(known) - 1)
+        gaps_ns = (abs(stamp_ns - known[n].estimate.stamp_ns) for n in (before, after))
+        return None if min(gaps_ns) > self._max_age_ns else (before, after)
+
+    def _on_path(self, stamps_ns: list[int]) -> tuple[F64, F64] | None:
+        """Rotations [N,3,3] and translations [N,3] of the base along the path."""
+        known = self._known
+        starts, linear, angular = [], [], []
         for stamp_ns in stamps_ns:
-            at = bisect_left(known_ns, stamp_ns)
-            before, after = max(at - 1, 0), min(at, len(poses) - 1)
-            gap_ns = min(abs(stamp_ns - known_ns[before]), abs(known_ns[after] - stamp_ns))
-            if gap_ns > self._max_age_ns:
+            found = self._around(known, stamp_ns)
+            if found is None:
                 return None
-            span_ns = NS_PER_S if before == after else known_ns[after] - known_ns[before]
-            pairs.append((before, after))
-            shares.append((stamp_ns - known_ns[before]) / span_ns)
-        wanted = sorted(set(pairs))
-        linear, angular = _twists([(poses[a], poses[b]) for a, b in wanted])
-        row = [wanted.index(pair) for pair in pairs]
-        share = np.array(shares)[:, None]
-        rotations, translations = se3_exp(linear[row] * share, angular[row] * share)
-        first = np.array([poses[a].frame_from_base.rotation for a, _ in pairs])
-        offset = np.array([poses[a].frame_from_base.translation for a, _ in pairs])
+            before, after = known[found[0]], known[found[1]]
+            velocity = before.onward if before is after else after.until
+            since_s = (stamp_ns - before.estimate.stamp_ns) / NS_PER_S
+            starts.append(before)
+            linear.append(velocity[0] * since_s)
+            angular.append(velocity[1] * since_s)
+        rotations, translations = se3_exp(np.array(linear), np.array(angular))
+        first = np.array([s.rotation for s in starts])
+        offset = np.array([s.translation for s in starts])
         return first @ rotations, offset + np.einsum("nij,nj->ni", first, translations)
 
 
-def _twists(pairs: list[tuple[PoseEstimate, PoseEstimate]]) -> tuple[F64, F64]:
-    """What moves each first pose to its second in one unit of time: linear [N,3], angular [N,3].
+def _continued(last: _Known | None, estimate: PoseEstimate) -> _Known:
+    """The next pose on the path.
 
-    Of a pose beside itself, its own velocity per second.
+    Its velocity is the mean of the two poses' own. Where neither gives one (some odometries leave
+    their twist at zero), what happened between the poses has to do.
     """
-    first = np.array([a.frame_from_base.rotation for a, _ in pairs])
-    second = np.array([b.frame_from_base.rotation for _, b in pairs])
-    offset = np.array(
-        [b.frame_from_base.translation - a.frame_from_base.translation for a, b in pairs]
+    own = (estimate.linear, estimate.angular)
+    if last is None:
+        return _Known(estimate, np.eye(3), np.zeros(3), own, own)
+    dt_s = (estimate.stamp_ns - last.estimate.stamp_ns) / NS_PER_S
+    before = (last.estimate.linear, last.estimate.angular)
+    given = any(v.any() for v in (*own, *before))
+    if given:
+        linear, angular = (own[0] + before[0]) / 2.0, (own[1] + before[1]) / 2.0
+    else:
+        step = _step(last.estimate, estimate)
+        linear, angular = step[0] / dt_s, step[1] / dt_s
+    rotations, translations = se3_exp(linear[None] * dt_s, angular[None] * dt_s)
+    return _Known(
+        estimate,
+        last.rotation @ rotations[0],
+        last.translation + last.rotation @ translations[0],
+        (linear, angular),
+        own if given else (linear, angular),
     )
-    back = first.transpose(0, 2, 1)
-    linear, angular = se3_log(back @ second, np.einsum("nij,nj->ni", back, offset))
-    for n, (a, b) in enumerate(pairs):
-        if a is b:
-            linear[n], angular[n] = a.linear, a.angular
-    return linear, angular
+
+
+def _step(first: PoseEstimate, second: PoseEstimate) -> tuple[F64, F64]:
+    """What moves the first pose to the second in one unit of time: linear [3], angular [3]."""
+    move = first.frame_from_base.inverse() @ second.frame_from_base
+    linear, angular = se3_log(move.rotation[None], move.translation[None])
+    return linear[0], angular[0]
 
 
 class MotionPolynomial:

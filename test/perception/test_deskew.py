@@ -135,6 +135,36 @@ def test_a_motion_that_changes_within_the_sweep_is_followed():
     assert np.abs(seen[:, 0] - truth).max() == pytest.approx(0.25, abs=1e-6)
 
 
+def test_a_filters_corrections_of_its_pose_do_not_bend_the_sweep():
+    # GIVEN a base that drives straight at 10 m/s, whose filter corrects its pose within the sweep
+    motion = MotionBuffer(DeskewConfig())
+    for ms in range(-200, 1, 10):
+        jump = (0.0, 0.3, 0.1) if ms > -50 else (0.0, 0.0, 0.0)
+        where = RigidTransform.from_rpy((0.01 * ms, 2.0 * jump[1], 0), jump)
+        motion.add(scenes.pose(T0 + ms * MS, where, (10.0, 0, 0)))
+    cloud = CloudPlacer().place(
+        scenes.sweep([[50.0, 0, 0]] * 3, seconds=[-0.1, -0.05, 0.0]),
+        RigidTransform.identity(),
+        T0,
+        motion,
+    )
+    # THEN the sweep is moved by the velocity alone
+    np.testing.assert_allclose(cloud.xyz, [[49, 49.5, 50], [0] * 3, [0] * 3], atol=1e-4)
+    # and the pose in odom is the corrected one
+    np.testing.assert_allclose(motion.odom_from_base(T0).translation, [0, 0.6, 0], atol=1e-9)
+
+
+def test_an_odometry_without_velocities_tells_them_by_its_poses():
+    course = screw((6.0, 0, 0), (0, 0, 0.5))
+    motion = buffer_of(course, range(-500, 1, 100))
+    # between the poses
+    between = motion.base_from_base(T0, T0 - 30 * MS)
+    np.testing.assert_allclose(between.matrix(), course(-0.03).matrix(), atol=1e-9)
+    # and after the last
+    after = motion.base_from_base(T0, T0 + 60 * MS)
+    np.testing.assert_allclose(after.matrix(), course(0.06).matrix(), atol=1e-9)
+
+
 def test_after_the_newest_pose_its_own_velocity_goes_on_for_a_limited_time():
     motion = buffer_of(screw((4, 0, 0), (0, 0, 1)), [0], (4, 0, 0), (0, 0, 1), max_age_s=0.2)
     ahead = motion.base_from_base(T0, T0 + 150 * MS)
@@ -180,7 +210,7 @@ def test_poses_in_another_frame_are_not_mixed():
 def test_poses_are_forgotten_after_a_while():
     motion = buffer_of(screw((1, 0, 0), (0, 0, 0)), range(0, 10_000, 100))
     assert motion.odom_from_base(T0 + 5000 * MS) is None
-    assert len(motion._poses) <= 31
+    assert len(motion._known) <= 31
 
 
 def test_points_without_a_usable_time_are_left_out_and_do_not_spoil_the_others():
