@@ -318,7 +318,7 @@ class PoseConfig:
         choices=("off", "local"),
     )
     imu_orientation_sigma_rad: float = param(
-        0.05, "Error of that heading", unit="rad", low=0.001, high=3.0
+        0.02, "Error of that heading", unit="rad", low=0.001, high=3.0
     )
     imu_timeout_s: float = param(
         0.3, "Without IMU for this long, the wheels carry the pose", unit="s", low=0.02, high=10.0

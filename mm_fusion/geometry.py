@@ -48,6 +48,14 @@ class RigidTransform:
         return RigidTransform(np.eye(3), np.zeros(3))
 
     @staticmethod
+    def trusted(rotation: F64, translation: F64) -> RigidTransform:
+        """Without the checks, for float64 arrays that are a rotation and finite by construction."""
+        out = object.__new__(RigidTransform)
+        object.__setattr__(out, "rotation", rotation)
+        object.__setattr__(out, "translation", translation)
+        return out
+
+    @staticmethod
     def from_quaternion(translation: npt.ArrayLike, xyzw: npt.ArrayLike) -> RigidTransform:
         """From a translation [3] and a quaternion (x, y, z, w), which is normalised here.
 

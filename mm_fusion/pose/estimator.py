@@ -207,7 +207,7 @@ class Estimator:
 
     def transform(self) -> RigidTransform:
         """frame_from_base."""
-        return RigidTransform(self.core.rotation, self.core.position)
+        return RigidTransform.trusted(self.core.rotation, self.core.position)
 
     def estimate(self, angular: F64 | None, angular_variance: float) -> PoseEstimate:
         """The answer at the filter's stamp. ``angular`` [3] rad/s in base axes as measured."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.config import PoseConfig
+from mm_fusion.geometry import skew
 from mm_fusion.pose.estimator import Estimator, lateral_variance
 from mm_fusion.pose.filter import ACCEL, ATT, GYRO, SCALE, SIZE, VEL, ErrorStateFilter
 from mm_fusion.pose.mounting import levelling
@@ -17,6 +18,7 @@ from mm_fusion.samples import NS_PER_S, ImuSample, Reason, Rejection, WheelOdome
 F64 = npt.NDArray[np.float64]
 
 _UNMOUNTED_ACCEL_NOISE = 1.0  # m/s^2/sqrt(Hz): forward may be any horizontal direction
+_VIBRATION_S = 1.0
 _GAP_S = 3.0  # an IMU gap up to this is bridged by its two ends
 _SCALE_WALK = 1e-4
 _MAX_GYRO_RADPS = 70.0
@@ -88,9 +90,10 @@ class ImuMotion:
     def __init__(self, config: PoseConfig) -> None:
         self._config = config
         self._last: tuple[int, F64, F64] | None = None
-        self._noise_key: tuple[float, float, float] = (0.0, 0.0, 0.0)
+        self._noise_key: tuple[float, ...] = ()
         self._noise: F64 = np.zeros(SIZE)
         self._rest_noise: F64 = np.zeros(SIZE)
+        self._vibration = self._vibration_used = 0.0
         self.angular_variance = 0.0
 
     def forget(self) -> None:
@@ -116,6 +119,7 @@ class ImuMotion:
         turn, force = 0.5 * (gyro + last[1]), 0.5 * (accel + last[2])
         if lever_arm.any() and dt_s > 0:
             force = _to_base_origin(turn, force, gyro - last[1], dt_s, lever_arm)
+        self._feel(accel - last[2], dt_s)
         noise = self._noise_of(sample, dt_s, mounted)
         for estimator in estimators:
             if resting:
@@ -126,16 +130,27 @@ class ImuMotion:
                 estimator.core.propagate_imu(turn, force, dt_s, noise)
             estimator.step(sample.stamp_ns)
 
+    def _feel(self, change: F64, dt_s: float) -> None:
+        """Follow the variance of single samples: vibration is what differs from one to the next.
+
+        Messages state the noise of the chip; on a driving vehicle vibration is many times that.
+        """
+        seen = float(change @ change) / 6.0
+        self._vibration += min(1.0, dt_s / _VIBRATION_S) * (seen - self._vibration)
+        if not 0.8 < self._vibration / (self._vibration_used or 1e-9) < 1.25:
+            self._vibration_used = self._vibration
+
     def _noise_of(self, sample: ImuSample, dt_s: float, mounted: bool) -> F64:
         gyro_var = float(sample.angular_velocity_covariance[0, 0])
         accel_var = float(sample.linear_acceleration_covariance[0, 0])
-        key = (dt_s, gyro_var, accel_var if mounted else -1.0)
+        key = (dt_s, gyro_var, accel_var if mounted else -1.0, self._vibration_used)
         if key == self._noise_key:
             return self._noise
         config = self._config
         # A covariance in the message is per sample; its density is variance times interval.
         gyro = gyro_var * dt_s if 0.0 < gyro_var < 1.0 else config.gyro_noise**2
         accel = accel_var * dt_s if 0.0 < accel_var < 100.0 else config.accel_noise**2
+        accel = max(accel, self._vibration_used * dt_s)
         if not mounted:
             accel = _UNMOUNTED_ACCEL_NOISE**2
         if dt_s > 0.1:  # what happened in a gap is known by its ends only
@@ -157,8 +172,8 @@ def _to_base_origin(turn: F64, force: F64, turn_change: F64, dt_s: float, arm: F
     """Specific force at the base origin from that of an IMU at ``arm`` [3]: less the centripetal
     and Euler accelerations of the arm. The Euler term telescopes, so differencing adds no drift.
     """
-    across = np.cross(turn, arm)
-    return force - np.cross(turn, across) - np.cross(turn_change, arm) / dt_s
+    centripetal = turn * float(turn @ arm) - arm * float(turn @ turn)
+    return force - centripetal + skew(arm) @ (turn_change / dt_s)
 
 
 class WheelMotion:
