@@ -57,9 +57,13 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument("scenario", default_value="town", description="what happens"),
             DeclareLaunchArgument(
-                "params_file", default_value=str(SHARE / "config" / "fusion.yaml")
+                "params_file",
+                default_value=str(SHARE / "config" / "fusion.yaml"),
+                description="parameter file of both nodes",
             ),
-            DeclareLaunchArgument("namespace", default_value=""),
+            DeclareLaunchArgument(
+                "namespace", default_value="", description="namespace of all nodes"
+            ),
             nodes,
             simulator,
             RegisterEventHandler(

@@ -60,9 +60,13 @@ def generate_launch_description() -> LaunchDescription:
                 description="topics that must have a subscriber before the playback starts",
             ),
             DeclareLaunchArgument(
-                "params_file", default_value=str(SHARE / "config" / "fusion.yaml")
+                "params_file",
+                default_value=str(SHARE / "config" / "fusion.yaml"),
+                description="parameter file of both nodes",
             ),
-            DeclareLaunchArgument("namespace", default_value=""),
+            DeclareLaunchArgument(
+                "namespace", default_value="", description="namespace of all nodes"
+            ),
             nodes,
             player,
             RegisterEventHandler(
