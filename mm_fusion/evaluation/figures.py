@@ -92,23 +92,7 @@ def birds_eye(scene: Scene, region: tuple[float, float, float, float] = REGION_M
             axes, box.center, box.size, box.yaw, TRUTH_COLOR, "--" if box.counted else ":", 1.5
         )
     for found in scene.detections:
-        color = CLASS_COLORS.get(found["class"], INK)
-        _outline(axes, found["center"], found["size"], found["yaw"], color, "-", 1.8)
-        x, y = found["center"][:2]
-        vx, vy = found["velocity"]
-        if np.hypot(vx, vy) > 0.5:
-            axes.annotate(
-                "", (x + vx, y + vy), (x, y), arrowprops={"arrowstyle": "->", "color": color}
-            )
-        axes.annotate(
-            f"{found['score']:.2f}",
-            (x, y),
-            (5, 5),
-            textcoords="offset points",
-            color=color,
-            fontsize=7.5,
-            clip_on=True,
-        )
+        _detection(axes, found)
     axes.add_patch(Polygon(VEHICLE, color=INK, zorder=5))
     axes.set(
         xlim=region[:2],
@@ -120,6 +104,25 @@ def birds_eye(scene: Scene, region: tuple[float, float, float, float] = REGION_M
     axes.grid(visible=False)
     _box_legend(axes, scene)
     return figure
+
+
+def _detection(axes: Axes, found: Mapping[str, Any]) -> None:
+    """One box with its score, and an arrow over a second of its motion."""
+    color = CLASS_COLORS.get(found["class"], INK)
+    _outline(axes, found["center"], found["size"], found["yaw"], color, "-", 1.8)
+    x, y = found["center"][:2]
+    vx, vy = found["velocity"]
+    if np.hypot(vx, vy) > 0.5:
+        axes.annotate("", (x + vx, y + vy), (x, y), arrowprops={"arrowstyle": "->", "color": color})
+    axes.annotate(
+        f"{found['score']:.2f}",
+        (x, y),
+        (5, 5),
+        textcoords="offset points",
+        color=color,
+        fontsize=7.5,
+        clip_on=True,
+    )
 
 
 def _outline(

@@ -17,6 +17,7 @@ U8 = npt.NDArray[np.uint8]
 
 FARTHEST_M = 50.0
 NEAR_M = 0.3
+LABEL_PX = 60
 # Corners of geometry.box_corners that are joined by an edge; the first one of each face last.
 EDGES = (
     *((0, 1), (1, 2), (2, 3), (3, 0)),
@@ -52,7 +53,11 @@ def camera_picture(scene: Scene, points: bool = True, truth: bool = False) -> U8
         corners = box_corners(found["center"], found["size"], found["yaw"])
         corner = draw_box(canvas, matrix, corners, color, 2)
         if corner is not None:
-            draw_label(canvas, f"{found['class']} {found['score']:.2f}", corner, color)
+            pixels, _ = project(matrix, corners)
+            wide = float(np.ptp(np.nan_to_num(pixels[:, 0]))) > LABEL_PX
+            # The colour says the class; small boxes have no room for its name.
+            name = f"{found['class']} " if wide else ""
+            draw_label(canvas, f"{name}{found['score']:.2f}", corner, color)
     return canvas
 
 

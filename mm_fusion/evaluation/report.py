@@ -214,22 +214,7 @@ def _scores_part(run: _Run) -> str:
     if not detection:
         return ""
     fused = detection["fused"]
-    rows = []
-    for name, s in detection.items():
-        low_high = s.get("mean_ap_ci95")
-        interval = f"{low_high[0]:.3f} – {low_high[1]:.3f}" if low_high else None
-        by_class = [page.number(c["mean_ap"]) for c in s["classes"].values()]
-        rows.append(
-            (
-                name,
-                page.number(s["mean_ap"]),
-                interval,
-                *by_class,
-                page.number(s["ate_m"], 2),
-                page.number(s["aoe_rad"], 2),
-                page.number(s["ave_mps"], 2),
-            )
-        )
+    rows = [_score_row(name, scores) for name, scores in detection.items()]
     head = ("run", "mAP", "95 % interval", *fused["classes"], "ATE (m)", "AOE (rad)", "AVE (m/s)")
     thresholds = [
         (name, *(page.number(v) for v in c["ap"].values()), c["objects"], c["detections"])
@@ -260,6 +245,14 @@ def _scores_part(run: _Run) -> str:
             ),
         ),
     )
+
+
+def _score_row(name: str, scores: Mapping[str, Any]) -> tuple[str | None, ...]:
+    low_high = scores.get("mean_ap_ci95")
+    interval = f"{low_high[0]:.3f} – {low_high[1]:.3f}" if low_high else None
+    by_class = [page.number(c["mean_ap"]) for c in scores["classes"].values()]
+    errors = [page.number(scores[e], 2) for e in ("ate_m", "aoe_rad", "ave_mps")]
+    return (name, page.number(scores["mean_ap"]), interval, *by_class, *errors)
 
 
 def _trajectory(run: _Run) -> str:
