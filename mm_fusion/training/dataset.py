@@ -20,7 +20,8 @@ import numpy.typing as npt
 import torch
 
 from mm_fusion.errors import StageError
-from mm_fusion.training.network_torch import IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX, Grid
+from mm_fusion.training.grid import Grid
+from mm_fusion.training.network_torch import IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX
 from mm_fusion.training.targets import Targets, make_targets
 
 F32 = npt.NDArray[np.float32]

@@ -25,6 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mm_fusion.training.grid import Grid
+
 CLASSES = ("car", "pedestrian", "cyclist")
 IMAGE_HEIGHT_PX = 256
 IMAGE_WIDTH_PX = 512
@@ -33,41 +35,6 @@ MIN_DEPTH_M = 0.3
 MAX_ABS_LOG_SIZE = 4.0
 REGRESSION_CHANNELS = 10  # offset 2, z 1, log size 3, sin cos yaw 2, velocity 2
 SEGMENTATION_CLASSES = 1 + len(CLASSES)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The volume in front of, beside and behind the vehicle that is looked at (metres, base)."""
-
-    x_min_m: float = -25.6
-    x_max_m: float = 51.2
-    y_min_m: float = -25.6
-    y_max_m: float = 25.6
-    z_min_m: float = -1.0
-    z_max_m: float = 4.0
-    pillar_m: float = 0.4
-    height_bins: int = 16
-    bev_stride: int = 2  # of the backbone's finest map, in pillars
-
-    @property
-    def nx(self) -> int:
-        """Pillars along x."""
-        return round((self.x_max_m - self.x_min_m) / self.pillar_m)
-
-    @property
-    def ny(self) -> int:
-        """Pillars along y."""
-        return round((self.y_max_m - self.y_min_m) / self.pillar_m)
-
-    @property
-    def bev_cell_m(self) -> float:
-        """Side of a cell of the backbone's finest map; the output map has the pillars' cells."""
-        return self.pillar_m * self.bev_stride
-
-    @property
-    def bev_shape(self) -> tuple[int, int]:
-        """Cells of the backbone's finest map: [x, y]."""
-        return self.nx // self.bev_stride, self.ny // self.bev_stride
 
 
 @dataclass(frozen=True)
@@ -117,6 +84,25 @@ def upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
+def ground_hint(pixel_from_base: Tensor, height: int, width: int) -> Tensor:
+    """What depth the flat ground would have at each cell [N,2,height,width] of an image map.
+
+    Channel 0: inverse depth (1/m, times 10; negative above the horizon), channel 1: logarithm of
+    depth (m), up to 80 m. The ground z = 0 is seen under the homography of columns x, y and 1 of
+    pixel_from_base [N,3,4]; the last row of its inverse gives inverse depth, linear in u and v.
+    """
+    x, y, one = (pixel_from_base[:, :, column] for column in (0, 1, 3))
+    row = torch.linalg.cross(x, y)
+    volume = (row * one).sum(1, keepdim=True)
+    row = torch.where(volume.abs() > 1e-6, row / torch.where(volume == 0.0, 1.0, volume), 0.0)
+    device = pixel_from_base.device
+    u = (torch.arange(width, device=device) + 0.5) * (IMAGE_WIDTH_PX / width) - 0.5
+    v = (torch.arange(height, device=device) + 0.5) * (IMAGE_HEIGHT_PX / height) - 0.5
+    a, b, c = (row[:, i].reshape(-1, 1, 1) for i in range(3))
+    inverse = (a * u + b * v.unsqueeze(1) + c).clamp(-1.0, 1.0)
+    return torch.stack([inverse * 10.0, -torch.log(inverse.clamp(min=1.0 / 80.0))], 1)
+
+
 class ImageEncoder(nn.Module):
     """uint8 RGB [N,H,W,3] to two maps at stride 4, for lifting [N,lift_map+1,...] and for painting.
 
@@ -136,6 +122,7 @@ class ImageEncoder(nn.Module):
             conv(w.image8, w.image16, 2, 2), Residual(w.image16), Residual(w.image16)
         )
         self.from16 = nn.Conv2d(w.image16, w.image8, 1)
+        self.hint8 = nn.Conv2d(2, w.image8, 1, bias=False)
         self.merge8 = conv(w.image8, w.image8)
         self.from8 = nn.Conv2d(w.image8, w.image_map, 1)
         self.lateral4 = nn.Conv2d(w.image4, w.image_map, 1)
@@ -143,12 +130,13 @@ class ImageEncoder(nn.Module):
         self.paint = nn.Conv2d(w.image_map, w.paint, 1)
         self.lift = nn.Conv2d(w.image_map, w.lift_map + 1, 1)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, pixel_from_base: Tensor) -> tuple[Tensor, Tensor]:
         x = images.permute(0, 3, 1, 2).to(torch.float32) * (1.0 / 128.0)  # batch norm centres it
         x4 = self.stage4(self.stem(x))
         x8 = self.stage8(x4)
         x16 = self.stage16(x8)
-        x8 = self.merge8(x8 + upsample(self.from16(x16)))
+        hint = ground_hint(pixel_from_base, x8.shape[2], x8.shape[3])
+        x8 = self.merge8(x8 + upsample(self.from16(x16)) + self.hint8(hint))
         features = F.relu(self.norm(upsample(self.from8(x8)) + self.lateral4(x4)))
         return self.lift(features), self.paint(features)
 
@@ -445,7 +433,9 @@ class FusionNet(nn.Module):
     ) -> Maps:
         """Shapes: points [B,P,5], images u8 [B,C,H,W,3], [B,C,3,4], [B,1], [B,C]."""
         batch, cameras = has_image.shape
-        features, paint = self.image(images.flatten(0, 1))
+        known = (has_image > 0.5).reshape(batch, cameras, 1, 1)
+        pixel_from_base = torch.where(known, pixel_from_base, torch.zeros_like(pixel_from_base))
+        features, paint = self.image(images.flatten(0, 1), pixel_from_base.flatten(0, 1))
         features, paint_maps = features.float(), paint.float()
         segmentation = F.avg_pool2d(paint_maps[:, :SEGMENTATION_CLASSES], 2)
         valid = self.pillars.valid(points, has_points)
@@ -503,12 +493,7 @@ class DeployedNet(nn.Module):
         has_points: Tensor,
         has_image: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        maps = self.net(
-            points.unsqueeze(0),
-            images.unsqueeze(0),
-            pixel_from_base.unsqueeze(0),
-            has_points.unsqueeze(0),
-            has_image.unsqueeze(0),
-        )
+        inputs = (points, images, pixel_from_base, has_points, has_image)
+        maps = self.net(*(value.unsqueeze(0) for value in inputs))
         boxes, scores, labels = self.net.decode(maps)
         return boxes.squeeze(0), scores.squeeze(0), labels.squeeze(0)

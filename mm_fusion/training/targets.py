@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mm_fusion.training.network_torch import CLASSES, REGRESSION_CHANNELS, Grid
+from mm_fusion.training.grid import Grid
+from mm_fusion.training.network_torch import CLASSES, REGRESSION_CHANNELS
 
 MIN_POINTS = 3
 MIN_PIXELS = 30

@@ -17,7 +17,8 @@ import torch
 from mm_fusion.evaluation.detection import evaluate_detections
 from mm_fusion.evaluation.truth import TruthBox
 from mm_fusion.training.dataset import POINT_BUDGET, Frame, collate, limit_points, load_frame
-from mm_fusion.training.network_torch import CLASSES, FusionNet, Grid
+from mm_fusion.training.grid import Grid
+from mm_fusion.training.network_torch import CLASSES, FusionNet
 
 MIN_POINTS = 5
 MIN_PIXELS = 40

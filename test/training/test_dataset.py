@@ -25,6 +25,7 @@ from mm_fusion.training.dataset import (
     make_batch,
     turn,
 )
+from mm_fusion.training.grid import Grid
 from mm_fusion.training.losses import (
     DEPTH_POINT_STEP,
     DEPTH_SCALE,
@@ -35,7 +36,7 @@ from mm_fusion.training.losses import (
     losses,
     segmentation_loss,
 )
-from mm_fusion.training.network_torch import FusionNet, Grid, Maps
+from mm_fusion.training.network_torch import FusionNet, Maps
 from mm_fusion.training.targets import Targets, make_targets
 
 GRID = Grid()

@@ -9,16 +9,17 @@ import pytest
 import torch
 
 from mm_fusion.training.dataset import Frame, collate
+from mm_fusion.training.grid import Grid
 from mm_fusion.training.network_torch import (
     TOP_K,
     DeployedNet,
     FusionNet,
-    Grid,
     Lift,
     Maps,
     PillarEncoder,
     Widths,
     gather_cameras,
+    ground_hint,
     project,
     sample,
 )
@@ -83,6 +84,22 @@ def test_project_marks_what_the_image_does_not_show(point: list[float]) -> None:
     assert depth.item() > 0.0
     assert u.item() == 0.0
     assert v.item() == 0.0
+
+
+def test_ground_hint_is_the_depth_of_projected_ground(frame: Frame) -> None:
+    matrix = torch.from_numpy(frame.pixel_from_base)[None]
+    hint = ground_hint(matrix, 32, 64)[0]
+    camera = frame.pixel_from_base.astype(np.float64)
+    for x, y in [(7.0, 1.0), (10.0, -3.0), (20.0, 4.0)]:
+        u, v, w = camera @ [x, y, 0.0, 1.0]
+        row, column = (v / w + 0.5) / 8.0 - 0.5, (u / w + 0.5) / 8.0 - 0.5
+        below, right = int(row), int(column)
+        weights = np.outer([1 - row + below, row - below], [1 - column + right, column - right])
+        near = hint[0, below : below + 2, right : right + 2].numpy()
+        assert (near * weights).sum() == pytest.approx(10.0 / w, rel=1e-3)
+    torch.testing.assert_close(torch.exp(-hint[1, 31]) * 10.0, hint[0, 31])
+    assert hint[1, 0].max() == pytest.approx(math.log(80.0))
+    assert torch.equal(ground_hint(torch.zeros(1, 3, 4), 4, 4)[:, 0], torch.zeros(1, 4, 4))
 
 
 def test_sample_of_a_ramp_is_the_pixel_itself() -> None:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from mm_fusion.training.dataset import Frame, list_frames, load_frame
-from mm_fusion.training.network_torch import FusionNet, Grid, Maps
+from mm_fusion.training.grid import Grid
+from mm_fusion.training.network_torch import FusionNet, Maps
 from mm_fusion.training.targets import make_targets
 from mm_fusion.training.validate import MODES, truth_of, validate
 
