@@ -22,6 +22,20 @@ from launch_ros.parameter_descriptions import ParameterValue
 HERE = Path(__file__).resolve().parent
 SHARE = HERE.parent
 
+ARGUMENTS = [
+    DeclareLaunchArgument("seed", default_value="1", description="seed of the drive"),
+    DeclareLaunchArgument(
+        "duration_s", default_value="30.0", description="length of the drive in seconds"
+    ),
+    DeclareLaunchArgument("scenario", default_value="town", description="what happens"),
+    DeclareLaunchArgument(
+        "params_file",
+        default_value=str(SHARE / "config" / "fusion.yaml"),
+        description="parameter file of both nodes",
+    ),
+    DeclareLaunchArgument("namespace", default_value="", description="namespace of all nodes"),
+]
+
 
 def generate_launch_description() -> LaunchDescription:
     """What ``ros2 launch`` runs."""
@@ -51,19 +65,7 @@ def generate_launch_description() -> LaunchDescription:
     )
     return LaunchDescription(
         [
-            DeclareLaunchArgument("seed", default_value="1", description="seed of the drive"),
-            DeclareLaunchArgument(
-                "duration_s", default_value="30.0", description="length of the drive in seconds"
-            ),
-            DeclareLaunchArgument("scenario", default_value="town", description="what happens"),
-            DeclareLaunchArgument(
-                "params_file",
-                default_value=str(SHARE / "config" / "fusion.yaml"),
-                description="parameter file of both nodes",
-            ),
-            DeclareLaunchArgument(
-                "namespace", default_value="", description="namespace of all nodes"
-            ),
+            *ARGUMENTS,
             nodes,
             simulator,
             RegisterEventHandler(

@@ -22,6 +22,23 @@ from launch_ros.parameter_descriptions import ParameterValue
 HERE = Path(__file__).resolve().parent
 SHARE = HERE.parent
 
+ARGUMENTS = [
+    DeclareLaunchArgument("bag", description="the rosbag2 to play"),
+    DeclareLaunchArgument("rate", default_value="1.0", description="speed of playback"),
+    DeclareLaunchArgument("loop", default_value="false", description="play it again"),
+    DeclareLaunchArgument(
+        "wait_for",
+        default_value="['']",
+        description="topics that must have a subscriber before the playback starts",
+    ),
+    DeclareLaunchArgument(
+        "params_file",
+        default_value=str(SHARE / "config" / "fusion.yaml"),
+        description="parameter file of both nodes",
+    ),
+    DeclareLaunchArgument("namespace", default_value="", description="namespace of all nodes"),
+]
+
 
 def generate_launch_description() -> LaunchDescription:
     """What ``ros2 launch`` runs."""
@@ -51,22 +68,7 @@ def generate_launch_description() -> LaunchDescription:
     )
     return LaunchDescription(
         [
-            DeclareLaunchArgument("bag", description="the rosbag2 to play"),
-            DeclareLaunchArgument("rate", default_value="1.0", description="speed of playback"),
-            DeclareLaunchArgument("loop", default_value="false", description="play it again"),
-            DeclareLaunchArgument(
-                "wait_for",
-                default_value="['']",
-                description="topics that must have a subscriber before the playback starts",
-            ),
-            DeclareLaunchArgument(
-                "params_file",
-                default_value=str(SHARE / "config" / "fusion.yaml"),
-                description="parameter file of both nodes",
-            ),
-            DeclareLaunchArgument(
-                "namespace", default_value="", description="namespace of all nodes"
-            ),
+            *ARGUMENTS,
             nodes,
             player,
             RegisterEventHandler(

@@ -179,6 +179,15 @@ def transform(
     return out
 
 
+def transform_of(pose: Odometry) -> TransformStamped:
+    """The entry of /tf that says the same as an odometry message."""
+    out = TransformStamped(header=pose.header, child_frame_id=pose.child_frame_id)
+    place = pose.pose.pose.position
+    out.transform.translation = Vector3(x=place.x, y=place.y, z=place.z)
+    out.transform.rotation = pose.pose.pose.orientation
+    return out
+
+
 def fix(estimate: PoseEstimate, geodetic: Sequence[float], position_covariance: F64) -> NavSatFix:
     """A filtered position: ``geodetic`` is latitude, longitude (deg), ellipsoidal height (m)."""
     out = NavSatFix(header=header(estimate.stamp_ns, estimate.child_frame_id))

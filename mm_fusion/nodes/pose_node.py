@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from geometry_msgs.msg import TwistStamped, TwistWithCovarianceStamped
+from geometry_msgs.msg import TransformStamped, TwistStamped, TwistWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Imu, NavSatFix
 from tf2_msgs.msg import TFMessage
@@ -144,19 +144,23 @@ class PoseNode(ManagedNode):
             self.get_logger().warning(text)
 
     def _publish(self, estimate: PoseEstimate) -> None:
-        frames = self._config.frames
+        frames, message = self._config.frames, messages.odometry(estimate)
         if estimate.frame_id == frames.odom:
             self._published["local"] += 1
-            self._local.publish(messages.odometry(estimate))
-            parent, child, link = frames.odom, frames.base, estimate.frame_from_base
-        else:
-            self._published["global"] += 1
-            self._global.publish(messages.odometry(estimate))
-            self._publish_fix(estimate)
-            link = self._pipeline.map_from_odom
-            parent, child = frames.map, frames.odom
-        if link is not None and self._config.nodes.publish_tf:
-            entry = messages.transform(estimate.stamp_ns, parent, child, link)
+            self._local.publish(message)
+            self._publish_transform(messages.transform_of(message))
+            return
+        self._published["global"] += 1
+        self._global.publish(message)
+        self._publish_fix(estimate)
+        map_from_odom = self._pipeline.map_from_odom
+        if map_from_odom is not None:
+            self._publish_transform(
+                messages.transform(estimate.stamp_ns, frames.map, frames.odom, map_from_odom)
+            )
+
+    def _publish_transform(self, entry: TransformStamped) -> None:
+        if self._config.nodes.publish_tf:
             self._tf.publish(TFMessage(transforms=[entry]))
 
     def _publish_fix(self, estimate: PoseEstimate) -> None:
