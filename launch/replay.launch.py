@@ -12,6 +12,7 @@ from launch.actions import (
     IncludeLaunchDescription,
     RegisterEventHandler,
 )
+from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -36,6 +37,7 @@ ARGUMENTS = [
         default_value=str(SHARE / "config" / "fusion.yaml"),
         description="parameter file of both nodes",
     ),
+    DeclareLaunchArgument("rviz", default_value="false", description="show it in RViz"),
     DeclareLaunchArgument("namespace", default_value="", description="namespace of all nodes"),
 ]
 
@@ -66,9 +68,17 @@ def generate_launch_description() -> LaunchDescription:
             "use_sim_time": "true",
         }.items(),
     )
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        arguments=["-d", str(SHARE / "config" / "fusion.rviz")],
+        parameters=[{"use_sim_time": True}],
+        condition=IfCondition(LaunchConfiguration("rviz")),
+    )
     return LaunchDescription(
         [
             *ARGUMENTS,
+            rviz,
             nodes,
             player,
             RegisterEventHandler(

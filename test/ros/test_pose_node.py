@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import Odometry
+from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import Imu, NavSatFix, NavSatStatus
 from support import live_drive as drive
 from support.live import Bench, NodeProcess, wait_for
@@ -145,13 +146,24 @@ def test_signal_ends_cleanly(
 
 def test_transitions_there_and_back(bench: Bench, domain: int, tmp_path: Path) -> None:
     """GIVEN a node without autostart WHEN a manager leads it THEN it goes there, back and again."""
-    with NodeProcess("pose_node", domain, tmp_path):
+    settings = {"qos_overrides./imu/data.subscription.reliability": "reliable"}
+    with NodeProcess("pose_node", domain, tmp_path, **settings):
         assert bench.state("pose_node") == "unconfigured"
         for _ in range(2):
             assert bench.configure("pose_node")
             assert bench.state("pose_node") == "inactive"
             assert bench.activate("pose_node")
             assert bench.state("pose_node") == "active"
+            reliability = {
+                topic: wait_for(
+                    lambda t=topic: bench.node.get_subscriptions_info_by_topic(t), topic
+                )[0].qos_profile.reliability
+                for topic in ("imu/data", "gps/fix")
+            }
+            assert reliability == {
+                "imu/data": ReliabilityPolicy.RELIABLE,  # overridden
+                "gps/fix": ReliabilityPolicy.BEST_EFFORT,
+            }
             assert bench.change_state("pose_node", 4)  # deactivate
             assert bench.change_state("pose_node", 2)  # clean up
             assert bench.state("pose_node") == "unconfigured"

@@ -16,6 +16,8 @@ from support import live_drive as drive
 from support.live import ROOT, Bench, NodeProcess, environment, wait_for
 from support.live_bag import TYPES, write_bag
 
+from mm_fusion import parameters
+from mm_fusion.config import SimulatorConfig
 from mm_fusion.evaluation.bags import Bag
 from mm_fusion.nodes import qos
 from mm_fusion.nodes.messages import stamp_ns
@@ -124,3 +126,9 @@ def test_mistakes_end_in_one_line(
         assert player.process.wait(60.0) == 1
         assert words in player.log()
         assert "Traceback" not in player.log()
+
+
+def test_described_parameters_are_the_declared_ones() -> None:
+    """The table in the node's page comes from the configuration."""
+    table = parameters.to_markdown(SimulatorConfig)
+    assert table in (ROOT / "docs" / "simulator_node.md").read_text()
