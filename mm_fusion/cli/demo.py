@@ -98,7 +98,7 @@ def _simulate(args: argparse.Namespace, show: Progress) -> Path:
 
 def _drive(bag: Path, args: argparse.Namespace, config: Config, show: Progress) -> dict[str, Any]:
     """Live run, files, single modalities, report."""
-    from mm_fusion.cli.live import LiveRun, run_live
+    from mm_fusion.cli.live import LiveRun, live_config, run_live
     from mm_fusion.evaluation import records
     from mm_fusion.evaluation.bags import Bag
     from mm_fusion.evaluation.recording import write_run
@@ -108,7 +108,7 @@ def _drive(bag: Path, args: argparse.Namespace, config: Config, show: Progress) 
 
     with Bag(bag) as opened:
         inputs = find_inputs(opened.topics, config, str(bag))
-        named = inputs.config(config)
+        named = live_config(inputs, config)
         duration_s = (opened.end_ns - opened.start_ns) / 1e9
         live = LiveRun(
             bag, duration_s, inputs, named, args.out / OUTPUT, args.out / LOGS, args.rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ import yaml
 from mm_fusion import parameters
 from mm_fusion.cli.processes import Child, Family, environment, free_domain
 from mm_fusion.config import Config
-from mm_fusion.errors import StageError
-from mm_fusion.evaluation.topics import Inputs
+from mm_fusion.errors import ConfigError, StageError
+from mm_fusion.evaluation.topics import COMPRESSED_IMAGE, Inputs
 
 Progress = Callable[[float, str], None]
 START_S = 90.0
@@ -88,6 +89,21 @@ def _outputs(inputs: Inputs) -> list[str]:
     if inputs.pose():
         outputs.append("odometry/local")
     return outputs
+
+
+def live_config(inputs: Inputs, config: Config) -> Config:
+    """The configuration with the topics of a bag, as the nodes need it."""
+    named = inputs.config(config)
+    infos = tuple("" if t is None else t.name.lstrip("/") for t in inputs.camera_infos)
+    kinds = {t.msgtype for t in inputs.cameras if t is not None}
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"topics.cameras: must all be of one type, got {', '.join(sorted(kinds))}"
+        )
+    topics = dataclasses.replace(
+        named.topics, camera_infos=infos, camera_compressed=kinds == {COMPRESSED_IMAGE}
+    )
+    return dataclasses.replace(named, topics=topics)
 
 
 def _write_parameters(run: LiveRun) -> Path:

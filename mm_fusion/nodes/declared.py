@@ -40,6 +40,7 @@ class DeclaredParameters:
     def __init__(self, node: Node, config_type: type) -> None:
         self._node = node
         self._type = config_type
+        self._was_built = False
         self._known = {p.name: p for p in parameters.describe(config_type)}
         overrides = node._parameter_overrides
         self._errors: dict[str, str] = {
@@ -72,10 +73,14 @@ class DeclaredParameters:
                 return SetParametersResult(successful=False, reason=str(error))
         for change in known:
             self._errors.pop(change.name, None)
+            if self._was_built:
+                text = f"{change.name}: taken over when the node is configured again"
+                self._node.get_logger().info(text)
         return SetParametersResult(successful=True)
 
     def build(self) -> Any:
         """The configuration of now. Raises ConfigError for what was wrong and still is."""
+        self._was_built = True
         if self._errors:
             raise ConfigError("; ".join(self._errors.values()))
         values = {name: self._node.get_parameter(name).value for name in self._known}

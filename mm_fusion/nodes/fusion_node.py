@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from mm_fusion import wire
 from mm_fusion.config import Config
+from mm_fusion.errors import MmFusionError
 from mm_fusion.nodes import qos
 from mm_fusion.nodes.diagnostics import Report
 from mm_fusion.nodes.fusion_outputs import FusionOutputs
@@ -81,6 +82,7 @@ class FusionNode(ManagedNode):
         self._with_info: set[str] = set()
         self._timings = Timings()
         self._last: FusionResult | None = None
+        self._broken = ""  # why the last set had no result
         self._outputs = FusionOutputs(self, config, self._calibration, self._pipeline.motion)
         self._inputs: list[Any] = []
         self._transforms: TransformInput | None = None
@@ -169,7 +171,7 @@ class FusionNode(ManagedNode):
             self._queue.note(model)
 
     def _need(self, frame_id: str) -> None:
-        if self._transforms is not None:
+        if self._transforms is not None and frame_id:
             self._transforms.needed.add(frame_id)
 
     def _hand_over(self, answers: list[SyncedSet | Rejection]) -> None:
@@ -208,7 +210,11 @@ class FusionNode(ManagedNode):
     # ------------------------------------------------------------------------ working thread
 
     def _work(self) -> None:
-        self._queue.run(self._learn, self._process)
+        try:
+            self._queue.run(self._learn, self._process)
+        except BaseException:
+            self.crashed = True  # the node ends: one that only seems to live is worse
+            raise
 
     def _learn(self, item: Small) -> None:
         if isinstance(item, CameraModel):
@@ -222,7 +228,13 @@ class FusionNode(ManagedNode):
 
     def _process(self, work: Waiting) -> None:
         started_ns = time.perf_counter_ns()
-        result = self._pipeline.process(work.synced)
+        try:
+            result = self._pipeline.process(work.synced)
+        except MmFusionError as error:
+            self._broken = " ".join(str(error).split())
+            self.get_logger().error(self._broken, throttle_duration_sec=10.0)
+            return
+        self._broken = ""
         for rejection in result.rejections:
             self._reject(rejection)
         answered_ns = time.perf_counter_ns()
@@ -264,6 +276,8 @@ class FusionNode(ManagedNode):
 
     def _report_state(self, report: Report) -> None:
         last, silent = self._last, self._intake.silent()
+        if self._broken:
+            report.error(self._broken)
         topics = self._config.topics
         sensors = (*topics.cameras, *topics.lidars)
         if all(s in silent for s in sensors):

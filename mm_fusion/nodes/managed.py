@@ -44,7 +44,8 @@ class ManagedNode(LifecycleNode, abc.ABC):
         self._declared = DeclaredParameters(self, Config)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.RESULT)
         self._timer: Any = None
-        self._failure = ""
+        self._started = False
+        self.crashed = False  # set by a subclass's thread that died
 
     # ------------------------------------------------------------------ for the subclasses
 
@@ -88,6 +89,7 @@ class ManagedNode(LifecycleNode, abc.ABC):
 
         def activate() -> TransitionCallbackReturn:
             result = super(ManagedNode, self).on_activate(state)
+            self._started = True
             self.start()
             return result
 
@@ -97,8 +99,7 @@ class ManagedNode(LifecycleNode, abc.ABC):
         """Close inputs, finish what is under way, then close the outputs."""
 
         def deactivate() -> TransitionCallbackReturn:
-            self.stop()
-            self._last_words()
+            self._end()
             return super(ManagedNode, self).on_deactivate(state)
 
         return self._refusable("deactivate", deactivate)
@@ -111,12 +112,21 @@ class ManagedNode(LifecycleNode, abc.ABC):
         """End, from whatever state."""
 
         def shutdown() -> TransitionCallbackReturn:
-            if state.label == "active":
-                self.stop()
-                self._last_words()
+            self._end()
             return self._let_go(state)
 
         return self._refusable("shutdown", shutdown)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an error in a transition: close everything, so that configure can be tried anew."""
+        self._end()
+        return self._let_go(state)
+
+    def _end(self) -> None:
+        if self._started:
+            self._started = False
+            self.stop()
+            self._last_words()
 
     def _let_go(self, _: LifecycleState) -> TransitionCallbackReturn:
         if self._timer is not None:
@@ -132,12 +142,10 @@ class ManagedNode(LifecycleNode, abc.ABC):
         try:
             return transition()
         except MmFusionError as error:
-            self._failure = " ".join(str(error).split())
-            self.get_logger().error(f"cannot {name}: {self._failure}")
+            self.get_logger().error(f"cannot {name}: {' '.join(str(error).split())}")
             return FAILURE
         except Exception:
-            self._failure = traceback.format_exc()
-            self.get_logger().fatal(f"error in {name}:\n{self._failure}")
+            self.get_logger().fatal(f"error in {name}:\n{traceback.format_exc()}")
             raise
 
     def _tick(self) -> None:
@@ -202,7 +210,8 @@ def spin(node: Node, stop: Stop, until: Callable[[], bool] = lambda: False) -> N
 
 
 def run_managed(make: Callable[[], ManagedNode], args: Sequence[str] | None = None) -> int:
-    """The main function of a lifecycle node. 0 after a clean end, 1 where autostart was refused."""
+    """The main function of a lifecycle node. 0 after a clean end, 1 where autostart was refused
+    or a thread of the node died."""
     rclpy.init(
         args=list(args) if args is not None else None,
         signal_handler_options=SignalHandlerOptions.NO,
@@ -212,9 +221,9 @@ def run_managed(make: Callable[[], ManagedNode], args: Sequence[str] | None = No
     try:
         if node.wants_autostart() and not node.autostart():
             return 1
-        spin(node, stop)
+        spin(node, stop, until=lambda: node.crashed)
         node.trigger_shutdown()
-        return 0
+        return 1 if node.crashed else 0
     finally:
         node.destroy_node()
         rclpy.try_shutdown()

@@ -122,7 +122,7 @@ class PoseNode(ManagedNode):
 
     def _add(self, sample: Any) -> list[PoseEstimate | Rejection]:
         assert isinstance(sample, Sample)
-        if self._transforms is not None:
+        if self._transforms is not None and sample.frame_id:
             self._transforms.needed.add(sample.frame_id)
         return self._pipeline.add(sample)  # type: ignore[arg-type]
 
