@@ -230,14 +230,15 @@ class PoseConfig:
     )
     gps_recover_s: float = param(
         3.0,
-        "Refused fixes that agree for this long are believed, after a blackout",
+        "Refused fixes that agree for this long are believed after a blackout, or when they went"
+        " off gradually",
         unit="s",
         low=0.0,
         high=600.0,
     )
     gps_persist_s: float = param(
         30.0,
-        "Refused fixes that agree for this long are believed, when GPS was good until then",
+        "Refused fixes that agree for this long are believed when they had jumped",
         unit="s",
         low=0.0,
         high=3600.0,

@@ -182,40 +182,53 @@ class Reacceptance:
     """Keeps a gate from locking GPS out for good.
 
     It remembers how refused fixes lay off the prediction. When they agree among themselves for
-    long enough, they are believed rather than the filter: soon after a blackout, in which the
-    filter had only itself, and late when it was well aided until the fixes jumped (multipath
-    passes, and must not take the robot along).
+    long enough, they are believed rather than the filter. How long depends on who is to be
+    suspected: the filter, after a blackout in which it had only itself, or when the fixes went
+    off it gradually, as they do from a wrong heading (``gps_recover_s``); the fixes, when they
+    jumped (multipath passes, and must not take the robot along: ``gps_persist_s``).
     """
 
     def __init__(self, config: PoseConfig) -> None:
         self._config = config
         self._refused: deque[tuple[int, F64, float]] = deque(maxlen=500)
+        self._last: tuple[int, F64] | None = None
         self._last_good_ns = 0
+        self._jumped = False
 
-    def accepted(self, stamp_ns: int) -> None:
-        """A fix passed the gate."""
+    def accepted(self, stamp_ns: int, offset: F64) -> None:
+        """A fix passed the gate, ``offset`` [3] from the prediction."""
+        self._last = (stamp_ns, offset)
         self._last_good_ns = stamp_ns
         self._refused.clear()
 
-    def refused(self, stamp_ns: int, offset: F64, sigma_m: float) -> F64 | None:
+    def refused(self, stamp_ns: int, offset: F64, sigma_m: float, speed_mps: float) -> F64 | None:
         """Note ``offset`` [3] (fix - prediction) of a refused fix.
 
         Answers the mean offset when the refused fixes are to be believed, else None.
         """
-        if self._refused and not self._agrees(offset, sigma_m):
+        steady = self._steady(stamp_ns, offset, sigma_m, speed_mps)
+        if not self._refused:
+            self._jumped = not steady
+        elif not steady:
             self._refused.clear()
+            self._jumped = True
+        self._last = (stamp_ns, offset)
         self._refused.append((stamp_ns, offset, sigma_m))
         first_ns = self._refused[0][0]
         blackout = (first_ns - self._last_good_ns) / NS_PER_S >= self._config.gps_blackout_s
-        wait_s = self._config.gps_recover_s if blackout else self._config.gps_persist_s
+        soon = blackout or not self._jumped
+        wait_s = self._config.gps_recover_s if soon else self._config.gps_persist_s
         long_enough = (stamp_ns - first_ns) / NS_PER_S >= wait_s
         if len(self._refused) < _CONFIRMATIONS or not long_enough:
             return None
         mean: F64 = np.mean([o for _, o, _ in list(self._refused)[-_CONFIRMATIONS:]], axis=0)
         return mean
 
-    def _agrees(self, offset: F64, sigma_m: float) -> bool:
-        """With its predecessor, allowing for a filter whose own course is off."""
-        _, last, last_sigma = self._refused[-1]
-        tolerance = 4.0 * math.hypot(sigma_m, last_sigma) + 0.1 * math.hypot(last[0], last[1])
-        return math.hypot(offset[0] - last[0], offset[1] - last[1]) <= tolerance
+    def _steady(self, stamp_ns: int, offset: F64, sigma_m: float, speed_mps: float) -> bool:
+        """Whether noise and a heading wrong by up to a third explain the change of the offset."""
+        if self._last is None:
+            return True
+        last_ns, last = self._last
+        dt_s = (stamp_ns - last_ns) / NS_PER_S
+        reach = 4.0 * math.sqrt(2.0) * sigma_m + 0.3 * speed_mps * dt_s
+        return math.hypot(offset[0] - last[0], offset[1] - last[1]) <= reach

@@ -23,6 +23,7 @@ _UNKNOWN_SPEED_MPS = 5.0
 _SLOW_MPS = 0.5
 _HEIGHTS_REFUSED = 10
 _EXCESS_S = 5.0
+_DOUBT_RAD2 = 5e-4
 
 
 class GlobalEstimate:
@@ -134,7 +135,7 @@ class GlobalEstimate:
             self._config, self._frame_id, self._base, started, stamp_ns, continuous=False
         )
         self._last_good_ns = self._last_fix_ns = fix.stamp_ns
-        self._gate.accepted(fix.stamp_ns)
+        self._gate.accepted(fix.stamp_ns, np.zeros(3))
 
     def position_only(
         self, local: Estimator | None, answer: PoseEstimate | None
@@ -182,7 +183,8 @@ class GlobalEstimate:
         )
         if flat > CHI2_999[2]:
             sigma = math.sqrt(float(covariance[0, 0] + covariance[1, 1]) / 2.0)
-            offset = self._gate.refused(fix.stamp_ns, residual, sigma)
+            speed = float(np.linalg.norm(core.velocity))
+            offset = self._gate.refused(fix.stamp_ns, residual, sigma, speed)
             if offset is None:
                 off = math.hypot(residual[0], residual[1])
                 detail = f"{off:.1f} m off, {math.sqrt(flat):.1f} sigma"
@@ -192,16 +194,17 @@ class GlobalEstimate:
                 " away from the estimate were believed"
             )
             away_s = (fix.stamp_ns - self._last_good_ns) / NS_PER_S
-            speed = float(np.linalg.norm(core.velocity))
             self.estimator.believe(offset, speed * away_s, sigma)
         known = 0.5 * float(core.covariance[0, 0] + core.covariance[1, 1])
         seen = (0.5 * float(residual[0] ** 2 + residual[1] ** 2) - known) / claimed
         share = min(1.0, passed_s / _EXCESS_S)
         self._excess = max(1.0, self._excess + share * (seen - self._excess))
+        # Fixes or heading, one of the two is worse than it says: doubt both.
+        core.covariance[8, 8] += _DOUBT_RAD2 * passed_s * min(self._excess - 1.0, 10.0)
         rows = 3 if self._height_counts(fix, residual, height) else 2
         core.update(jacobian[:rows], residual[:rows], covariance[:rows, :rows])
         self._last_good_ns = fix.stamp_ns
-        self._gate.accepted(fix.stamp_ns)
+        self._gate.accepted(fix.stamp_ns, residual)
         return None
 
     def _height_counts(self, fix: GoodFix, residual: F64, height: float) -> bool:
