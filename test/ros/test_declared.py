@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -81,9 +82,8 @@ def test_wrong_value_at_start_is_refused_until_it_is_right(
     make: Make, name: str, value: object, words: str
 ) -> None:
     node, declared = make(**{name: value})
-    with pytest.raises(ConfigError, match=r"(?s).*") as caught:
+    with pytest.raises(ConfigError, match=re.escape(words)):
         declared.build()
-    assert words in str(caught.value)
     if name == "sync__deadline_s":
         node.set_parameters([Parameter("sync.deadline_s", value=0.3)])
         assert declared.build().sync.deadline_s == 0.3

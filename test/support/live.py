@@ -17,8 +17,10 @@ from typing import Any
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from support.live_drive import Event
 
 from mm_fusion.nodes import qos
@@ -184,6 +186,13 @@ class Bench:
         """The label of the node's state."""
         answer = self.call(GetState, f"{node}/get_state", GetState.Request())
         return str(answer.current_state.label)
+
+    def set_parameter(self, node: str, name: str, value: Any) -> str:
+        """Set a parameter; "" where it was taken, else why not."""
+        parameter = Parameter(name, value=value).to_parameter_msg()
+        request = SetParameters.Request(parameters=[parameter])
+        result = self.call(SetParameters, f"{node}/set_parameters", request).results[0]
+        return "" if result.successful else str(result.reason)
 
     def configure(self, node: str) -> bool:
         """The configure transition."""
