@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mm_fusion.config import PoseConfig
 from mm_fusion.geometry import RigidTransform, wrap_angle_rad
 from mm_fusion.pose.filter import ACCEL, ATT, GYRO, POS, SCALE, SIZE, VEL, ErrorStateFilter
+from mm_fusion.pose.gates import Believed
 from mm_fusion.samples import NS_PER_S, PoseEstimate
 
 F64 = npt.NDArray[np.float64]
@@ -161,15 +162,26 @@ class Estimator:
         height, _ = self.core.innovation(jacobian[2:], residual[2:], variance[2:, 2:])
         return residual, jacobian, flat, height
 
-    def believe(self, offset: F64, travelled_m: float, sigma_m: float) -> None:
-        """Open the covariance for fixes that turned out to be right against the filter."""
-        distance = math.hypot(offset[0], offset[1])
+    def believe(self, fixes: Believed, sigma_m: float) -> None:
+        """Open the covariance for fixes that turned out to be right against the filter.
+
+        Where they tell a way as well as a place, the heading is turned by what the filter's way
+        differs from theirs; else it is opened too.
+        """
+        core = self.core
         spread = np.zeros(SIZE)
-        spread[:2] = distance**2 + sigma_m**2
-        spread[2] = float(offset[2]) ** 2
-        # A position that ran off has mostly run off by its heading.
-        spread[8] = min(1.0, distance / max(travelled_m, 1.0)) ** 2
-        self.core.covariance.flat[:: SIZE + 1] += spread
+        spread[:2] = fixes.offset[0] ** 2 + fixes.offset[1] ** 2 + sigma_m**2
+        spread[2] = float(fixes.offset[2]) ** 2
+        missed = float(np.linalg.norm(fixes.way - fixes.way_predicted)) / max(fixes.span_s, 0.1)
+        spread[3:5] = missed**2
+        length = min(float(np.linalg.norm(w)) for w in (fixes.way, fixes.way_predicted))
+        if length > max(self._config.heading_distance_m, 6.0 * sigma_m):
+            (e, n), (x, y) = fixes.way, fixes.way_predicted
+            core.turn(math.atan2(x * n - y * e, x * e + y * n))
+            spread[8] = (1.5 * sigma_m / length) ** 2 + 0.03**2
+        else:
+            spread[8] = 0.25
+        core.covariance.flat[:: SIZE + 1] += spread
 
     def fuse_heading(self, yaw_rad: float, sigma_rad: float) -> None:
         """Heading of the base in the filter's frame; the position takes no step from it."""

@@ -228,6 +228,13 @@ class ErrorStateFilter:
         self.accel_bias = self.accel_bias + error[ACCEL]
         self.wheel_scale += float(error[SCALE])
 
+    def turn(self, angle_rad: float) -> None:
+        """Turn attitude and velocity about the vertical."""
+        turn = rotation_exp(0.0, 0.0, angle_rad)
+        velocity = turn @ self.velocity
+        self.velocity_moved = self.velocity_moved + (velocity - self.velocity)
+        self.velocity, self.rotation = velocity, turn @ self.rotation
+
     # ------------------------------------------------------------------------ what it says
 
     def body_velocity(self) -> F64:

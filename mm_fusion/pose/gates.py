@@ -22,6 +22,7 @@ SLIP_GATE = 25.0
 
 _MAX_VARIANCE_M2 = 1e6  # a fix worse than a kilometre says nothing
 _CONFIRMATIONS = 3
+_ACCELERATION_MPS2 = 3.0
 
 
 class StampGate:
@@ -178,6 +179,18 @@ class DatumFinder:
         return math.hypot(enu[0], enu[1]) <= reach
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Believed:
+    """Refused fixes that are to be believed: ``offset`` [3] m from the prediction, the way [2]
+    they say was driven in ``span_s`` and the way the filter thought it had driven.
+    """
+
+    offset: F64
+    way: F64
+    way_predicted: F64
+    span_s: float
+
+
 class Reacceptance:
     """Keeps a gate from locking GPS out for good.
 
@@ -190,30 +203,31 @@ class Reacceptance:
 
     def __init__(self, config: PoseConfig) -> None:
         self._config = config
-        self._refused: deque[tuple[int, F64, float]] = deque(maxlen=500)
+        self._refused: deque[tuple[int, F64, F64]] = deque(maxlen=500)
         self._last: tuple[int, F64] | None = None
         self._last_good_ns = 0
         self._jumped = False
 
-    def accepted(self, stamp_ns: int, offset: F64) -> None:
-        """A fix passed the gate, ``offset`` [3] from the prediction."""
-        self._last = (stamp_ns, offset)
+    def accepted(self, stamp_ns: int) -> None:
+        """A fix passed the gate and was fused."""
+        self._last = (stamp_ns, np.zeros(3))
         self._last_good_ns = stamp_ns
         self._refused.clear()
 
-    def refused(self, stamp_ns: int, offset: F64, sigma_m: float, speed_mps: float) -> F64 | None:
-        """Note ``offset`` [3] (fix - prediction) of a refused fix.
+    def refused(
+        self, stamp_ns: int, enu: F64, offset: F64, sigma_m: float, speed_mps: float
+    ) -> Believed | None:
+        """Note a refused fix at ``enu`` [3], ``offset`` [3] from its prediction.
 
-        Answers the mean offset when the refused fixes are to be believed, else None.
+        Answers what to believe when the refused fixes have persisted, else None.
         """
         steady = self._steady(stamp_ns, offset, sigma_m, speed_mps)
         if not self._refused:
             self._jumped = not steady
         elif not steady:
             self._refused.clear()
-            self._jumped = True
         self._last = (stamp_ns, offset)
-        self._refused.append((stamp_ns, offset, sigma_m))
+        self._refused.append((stamp_ns, enu, offset))
         first_ns = self._refused[0][0]
         blackout = (first_ns - self._last_good_ns) / NS_PER_S >= self._config.gps_blackout_s
         soon = blackout or not self._jumped
@@ -221,8 +235,11 @@ class Reacceptance:
         long_enough = (stamp_ns - first_ns) / NS_PER_S >= wait_s
         if len(self._refused) < _CONFIRMATIONS or not long_enough:
             return None
-        mean: F64 = np.mean([o for _, o, _ in list(self._refused)[-_CONFIRMATIONS:]], axis=0)
-        return mean
+        _, enu_first, offset_first = self._refused[0]
+        way = (enu - enu_first)[:2]
+        return Believed(
+            offset, way, way - (offset - offset_first)[:2], (stamp_ns - first_ns) / NS_PER_S
+        )
 
     def _steady(self, stamp_ns: int, offset: F64, sigma_m: float, speed_mps: float) -> bool:
         """Whether noise and a heading wrong by up to a third explain the change of the offset."""
@@ -230,5 +247,13 @@ class Reacceptance:
             return True
         last_ns, last = self._last
         dt_s = (stamp_ns - last_ns) / NS_PER_S
+        change = offset - last
         reach = 4.0 * math.sqrt(2.0) * sigma_m + 0.3 * speed_mps * dt_s
-        return math.hypot(offset[0] - last[0], offset[1] - last[1]) <= reach
+        if math.hypot(change[0], change[1]) <= reach or len(self._refused) < 2:
+            return math.hypot(change[0], change[1]) <= reach
+        # A filter whose speed is wrong as well runs off steadily.
+        before_ns, _, before = self._refused[-2]
+        rate = (last - before) / max((last_ns - before_ns) / NS_PER_S, 1e-3)
+        bend = change - rate * dt_s
+        reach = 4.0 * math.sqrt(6.0) * sigma_m + _ACCELERATION_MPS2 * dt_s * dt_s
+        return math.hypot(bend[0], bend[1]) <= reach

@@ -12,6 +12,7 @@ from mm_fusion.geodesy import LocalTangentPlane
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.pose.alignment import HeadingAlignment, Pair, PositionOnly, global_from_local
 from mm_fusion.pose.estimator import Estimator
+from mm_fusion.pose.filter import ErrorStateFilter
 from mm_fusion.pose.gates import CHI2_999, GoodFix, Reacceptance
 from mm_fusion.pose.motion import first_filter
 from mm_fusion.samples import NS_PER_S, PoseEstimate, Reason, Rejection
@@ -24,6 +25,7 @@ _SLOW_MPS = 0.5
 _HEIGHTS_REFUSED = 10
 _EXCESS_S = 5.0
 _DOUBT_RAD2 = 5e-4
+_DOUBT_FROM = 2.0
 
 
 class GlobalEstimate:
@@ -36,7 +38,6 @@ class GlobalEstimate:
         self._alignment = HeadingAlignment(config)
         self._gate = Reacceptance(config)
         self._alone: PositionOnly | None = None
-        self._last_good_ns = 0
         self._last_fix_ns = 0
         self._heights_refused = 0
         self._excess = 1.0
@@ -134,8 +135,8 @@ class GlobalEstimate:
         self.estimator = Estimator(
             self._config, self._frame_id, self._base, started, stamp_ns, continuous=False
         )
-        self._last_good_ns = self._last_fix_ns = fix.stamp_ns
-        self._gate.accepted(fix.stamp_ns, np.zeros(3))
+        self._last_fix_ns = fix.stamp_ns
+        self._gate.accepted(fix.stamp_ns)
 
     def position_only(
         self, local: Estimator | None, answer: PoseEstimate | None
@@ -184,28 +185,38 @@ class GlobalEstimate:
         if flat > CHI2_999[2]:
             sigma = math.sqrt(float(covariance[0, 0] + covariance[1, 1]) / 2.0)
             speed = float(np.linalg.norm(core.velocity))
-            offset = self._gate.refused(fix.stamp_ns, residual, sigma, speed)
-            if offset is None:
-                off = math.hypot(residual[0], residual[1])
+            believed = self._gate.refused(fix.stamp_ns, enu, residual, sigma, speed)
+            off = math.hypot(residual[0], residual[1])
+            if believed is None:
                 detail = f"{off:.1f} m off, {math.sqrt(flat):.1f} sigma"
                 return Rejection(fix.sensor, fix.stamp_ns, Reason.OUTLIER, detail)
             self._said["reaccepted"] = (
-                f"gps: fixes that agreed among themselves {math.hypot(offset[0], offset[1]):.0f} m"
-                " away from the estimate were believed"
+                f"gps: fixes that agreed among themselves {off:.0f} m away from the estimate were"
+                " believed"
             )
-            away_s = (fix.stamp_ns - self._last_good_ns) / NS_PER_S
-            self.estimator.believe(offset, speed * away_s, sigma)
+            self.estimator.believe(believed, sigma)
+            self._excess = 1.0
+        else:
+            self._learn(core, residual, claimed, passed_s)
+        rows = 3 if self._height_counts(fix, residual, height) else 2
+        core.update(jacobian[:rows], residual[:rows], covariance[:rows, :rows])
+        self._gate.accepted(fix.stamp_ns)
+        return None
+
+    def _learn(
+        self, core: ErrorStateFilter, residual: F64, claimed: float, passed_s: float
+    ) -> None:
+        """Follow how much worse than ``claimed`` (variance, m^2) the fixes are, by their residuals.
+
+        Fixes or heading, one of the two may be worse than it says: both are doubted.
+        """
         known = 0.5 * float(core.covariance[0, 0] + core.covariance[1, 1])
         seen = (0.5 * float(residual[0] ** 2 + residual[1] ** 2) - known) / claimed
         share = min(1.0, passed_s / _EXCESS_S)
         self._excess = max(1.0, self._excess + share * (seen - self._excess))
-        # Fixes or heading, one of the two is worse than it says: doubt both.
-        core.covariance[8, 8] += _DOUBT_RAD2 * passed_s * min(self._excess - 1.0, 10.0)
-        rows = 3 if self._height_counts(fix, residual, height) else 2
-        core.update(jacobian[:rows], residual[:rows], covariance[:rows, :rows])
-        self._last_good_ns = fix.stamp_ns
-        self._gate.accepted(fix.stamp_ns, residual)
-        return None
+        core.covariance[8, 8] += (
+            _DOUBT_RAD2 * passed_s * min(max(self._excess - _DOUBT_FROM, 0.0), 10.0)
+        )
 
     def _height_counts(self, fix: GoodFix, residual: F64, height: float) -> bool:
         """Heights jump more than positions do; a bad one does not cost the fix."""
