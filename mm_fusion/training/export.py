@@ -279,12 +279,17 @@ def network_of(checkpoint: Path | None) -> tuple[FusionNet, Any]:
     return net.eval(), trained
 
 
-def export(checkpoint: Path | None, out: Path, frames_val: Path | None = None) -> dict[str, Any]:
+def export(
+    checkpoint: Path | None, out: Path, frames_val: Path | None = None, note: str = ""
+) -> dict[str, Any]:
     """Write ``out/fusion.onnx`` and ``out/fusion.yaml``; returns the contract.
 
-    Both files are replaced only after the graph has proved to say what the network says.
+    Both files are replaced only after the graph has proved to say what the network says. ``note``
+    is for what else a reader should know of how it was trained.
     """
     net, trained = network_of(checkpoint)
+    if note and isinstance(trained, dict):
+        trained["note"] = note
     paths = list_frames(frames_val) if frames_val is not None else []
     scores = None
     if paths:
@@ -319,11 +324,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("models"), help="folder to write into")
     parser.add_argument("--frames-val", type=Path, help="frames to score the network on")
+    parser.add_argument("--note", default="", help="what else to say of the training")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """``mm_fusion export``: the contract as plain values."""
-    return export(None if args.untrained else args.checkpoint, args.out, args.frames_val)
+    checkpoint = None if args.untrained else args.checkpoint
+    return export(checkpoint, args.out, args.frames_val, args.note)
 
 
 def main() -> None:
