@@ -136,7 +136,7 @@ def _result(stamp_ns: int, part: _Recorded, config: Config) -> FusionResult:
             for t, v in _with_velocities(tracks, status.get("track_velocities_mps", ""))
         ),
         track_frame_id=part.tracks.header.frame_id if part.tracks is not None else base,
-        ego_motion=status.get("ego_motion") == "True",
+        ego_motion=status.get("ego_motion") == "true",
         stage_ns={k.removesuffix(_STAGE): round(float(status[k]) * 1e6) for k in stages},
         dt_ns=dt_ns or {config.topics.lidars[0]: 0},
     )

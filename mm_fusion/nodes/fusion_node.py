@@ -249,15 +249,11 @@ class FusionNode(ManagedNode):
         published_ns = time.perf_counter_ns()
         spent_ns["publish"] = published_ns - answered_ns
         spent_ns["end_to_end"] = published_ns - work.arrived_ns
-        self._timings.add(result, spent_ns)
+        change = self._timings.add(result, spent_ns)
         self._outputs.publish_status(result, spent_ns, self._network.provider)
-        self._note_mode(result)
-
-    def _note_mode(self, result: FusionResult) -> None:
-        before, self._last = self._last, result
-        if before is None or before.mode != result.mode:
-            missing = f" (missing: {', '.join(result.missing)})" if result.missing else ""
-            self.get_logger().info(f"mode: {result.mode.value}{missing}")
+        self._last = result
+        if change is not None:
+            self.get_logger().info(str(change))
 
     # --------------------------------------------------------------------------- diagnostics
 

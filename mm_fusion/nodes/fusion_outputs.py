@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -11,6 +12,7 @@ from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 from mm_fusion.config import Config
+from mm_fusion.health.status import result_values
 from mm_fusion.nodes import messages, qos
 from mm_fusion.nodes.diagnostics import Report
 from mm_fusion.perception.calibration import Calibration
@@ -86,18 +88,11 @@ class FusionOutputs:
         self, result: FusionResult, spent_ns: Mapping[str, int], provider: str
     ) -> None:
         """One status per set: what took part and how long each station took."""
-        report = Report("result", result.mode.value)
-        report.put("mode", result.mode.value)
-        report.put("missing", " ".join(result.missing))
-        report.put("provider", provider)
-        report.put("ego_motion", result.ego_motion)
-        for stage, ns in spent_ns.items():
-            report.put(f"{stage}_ms", f"{ns / 1e6:.3f}")
+        timed = dataclasses.replace(result, stage_ns=dict(spent_ns))
+        report = Report("result", result.mode.value, result_values(timed, provider))
         # vision_msgs has no place for velocities.
         report.put("detection_velocities_mps", _velocities(result.detections))
         report.put("track_velocities_mps", _velocities(result.tracks))
-        for sensor, dt_ns in result.dt_ns.items():
-            report.put(f"dt_ms.{sensor}", f"{dt_ns / 1e6:.3f}")
         if result.mode != Mode.CAMERA_LIDAR:
             report.warn(f"mode {result.mode.value}")
         out = DiagnosticArray(header=messages.header(result.stamp_ns, result.frame_id))

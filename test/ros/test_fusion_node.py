@@ -119,7 +119,7 @@ def test_silent_lidar_is_announced(bench: Bench, domain: int, tmp_path: Path) ->
         bench.play(e for e in sensors if e.topic != "lidar/points" or e.stamp_ns < dies_ns)
         wait_for(lambda: modes(bench)[-1] == "camera", "mode camera")
         assert "camera+lidar" in modes(bench)
-        assert "mode: camera (missing: lidar/points)" in node.log()
+        assert "mode camera (before: camera+lidar), missing lidar/points" in node.log()
         last = wait_for(
             lambda: [s for s in statuses(bench) if "no lidar/points" in s["message"]],
             "the warning in the diagnostics",

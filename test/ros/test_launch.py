@@ -114,7 +114,7 @@ def test_replay_launch_plays_and_ends(prefix: Path, domain: int, tmp_path: Path)
     with launched(prefix, domain, tmp_path, "replay.launch.py", *arguments) as (process, log):
         assert process.wait(120.0) == 0
         assert "played " in log.read_text()
-        assert "mode: camera+lidar" in log.read_text()
+        assert "mode camera+lidar" in log.read_text()
 
 
 @needs_launch_ros
