@@ -152,8 +152,9 @@ class ErrorStateFilter:
         phi[VEL, ACCEL] = 0.0
         phi[POS, ACCEL] = 0.0
         phi[ATT, GYRO] = middle * -dt_s
-        phi[VEL, SCALE] = -velocity
-        phi[POS, SCALE] = velocity * -dt_s
+        slower = velocity / -(1.0 + self.wheel_scale)
+        phi[VEL, SCALE] = self.velocity / -(1.0 + self.wheel_scale)
+        phi[POS, SCALE] = slower * dt_s
         self._spread(phi, noise)
         spread = (middle * linear_var) @ middle.T
         self.covariance[VEL, VEL] += spread

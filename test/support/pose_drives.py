@@ -72,7 +72,9 @@ class Drive:
     def at(self, stamp_ns: int) -> tuple[float, float, float, float]:
         """East, north, yaw, speed."""
         s = (stamp_ns - T0_NS) / 1e9
-        return tuple(float(np.interp(s, self.t, y)) for y in (self.east, self.north, self.yaw, self.v))  # type: ignore[return-value]
+        return tuple(
+            float(np.interp(s, self.t, y)) for y in (self.east, self.north, self.yaw, self.v)
+        )  # type: ignore[return-value]
 
 
 @dataclass
