@@ -65,6 +65,9 @@ class SimulatorNode(Node):
         except MmFusionError as error:
             self.failure = " ".join(str(error).split())
             self.get_logger().error(self.failure)
+        except BaseException as error:
+            self.failure = repr(error)
+            raise
         finally:
             self.done.set()
 
@@ -84,7 +87,7 @@ class SimulatorNode(Node):
             raise StageError(f"{path}: nothing was played")
 
     def _simulate(self, config: SimulatorConfig, scratch: Path) -> Path:
-        from mm_fusion.sim import simulate
+        from mm_fusion.sim.drive import simulate
 
         self.get_logger().info(f"simulating {config.duration_s:g} s of {config.scenario}")
         out = scratch / "drive"

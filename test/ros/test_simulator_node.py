@@ -103,6 +103,18 @@ def test_latched_topics_reach_those_who_come_late(
         assert player.process.wait(60.0) == 0
 
 
+def test_simulated_drive_is_played(bench: Bench, domain: int, tmp_path: Path) -> None:
+    """GIVEN no bag WHEN it starts THEN it simulates a drive, and every sensor speaks."""
+    bench.listen_raw(RECORDED)
+    settings = {"duration_s": "1.0", "wait_for": json.dumps(list(RECORDED))}
+    with NodeProcess("simulator_node", domain, tmp_path, **settings) as player:
+        assert player.process.wait(240.0) == 0
+    rates_hz = {"imu/data": 100, "wheel/odometry": 50, "gps/fix": 5, "camera/image_raw": 10}
+    for topic, rate_hz in rates_hz.items():
+        assert len(bench.received[topic]) == pytest.approx(rate_hz, abs=1 + 0.1 * rate_hz)
+    assert len(bench.received["lidar/points"]) == pytest.approx(10, abs=2)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

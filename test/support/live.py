@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +24,7 @@ from rclpy.parameter import Parameter
 from support.live_drive import Event
 
 from mm_fusion.nodes import qos
+from mm_fusion.nodes.dynamic import message_class
 
 ROOT = Path(__file__).resolve().parents[2]
 # Long, because a test machine may be busy; a test that passes never waits for it.
@@ -135,6 +136,17 @@ class Bench:
         """Keep every message of these topics in ``received``."""
         for topic in topics:
             self.node.create_subscription(kind, topic, self.received[topic].append, qos.TRANSFORMS)
+
+    def listen_raw(self, topics: Mapping[str, str]) -> None:
+        """Keep every message of these topics (name: type) in ``received``, as bytes."""
+        for topic, type_name in topics.items():
+            self.node.create_subscription(
+                message_class(type_name),
+                topic,
+                self.received[topic].append,
+                qos.TRANSFORMS,
+                raw=True,
+            )
 
     def advertise(self, kind: type, topic: str, latched: bool = False) -> Any:
         """A publisher."""
