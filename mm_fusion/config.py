@@ -405,6 +405,7 @@ class SimulatorConfig:
     clock_hz: float = param(
         20.0, "Rate of /clock; 0: none is published", unit="Hz", low=0.0, high=1000.0
     )
+    progress: bool = param(False, "Say twice a second on stdout, as JSON, how far it is")
 
 
 @dataclass(frozen=True)

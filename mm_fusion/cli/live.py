@@ -128,6 +128,7 @@ def _play(run: LiveRun, family: Family, recorder: Child, show: Progress) -> None
         "simulator_node",
         "--ros-args",
         *("-p", f"bag:={run.bag.resolve()}", "-p", f"rate:={run.rate:f}"),
+        *("-p", "progress:=true"),
         *("-p", f"topics:={_listed(topics)}", "-p", f"wait_for:={_listed(heard)}"),
     )
     player.may_end = True

@@ -1,8 +1,8 @@
 """Plays a bag, or a drive simulated for it, as if the sensors were there.
 
 Messages go out as the bytes that stand in the bag, at the distance in time at which they were
-recorded, with /clock beside them. While it runs it prints a line of JSON to stdout twice a second
-({"played_s", "duration_s", "messages"}), for whoever started it.
+recorded, with /clock beside them. With the parameter ``progress`` it prints a line of JSON to
+stdout twice a second ({"played_s", "duration_s", "messages"}), for the program that started it.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ class SimulatorNode(Node):
 
     def _say_progress(self, force: bool = False) -> None:
         now_s = time.monotonic()
-        if self._playback is None or (now_s - self._said_s < PROGRESS_EVERY_S and not force):
+        due = force or now_s - self._said_s >= PROGRESS_EVERY_S
+        if self._playback is None or not due or not self.get_parameter("progress").value:
             return
         self._said_s = now_s
         playback = self._playback

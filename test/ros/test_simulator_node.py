@@ -46,7 +46,7 @@ def test_bag_is_played_and_recorded_byte_by_byte(domain: int, tmp_path: Path) ->
         stdout=subprocess.DEVNULL,
     )
     try:
-        settings = {"bag": bag, "wait_for": json.dumps(list(RECORDED))}
+        settings = {"bag": bag, "wait_for": json.dumps(list(RECORDED)), "progress": "true"}
         with NodeProcess("simulator_node", domain, tmp_path, **settings) as player:
             assert player.process.wait(60.0) == 0
             said = [json.loads(x) for x in player.log().splitlines() if x.startswith("{")][-1]
