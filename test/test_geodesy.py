@@ -64,8 +64,8 @@ def test_no_step_at_a_utm_zone_border() -> None:
     points = np.array([plane.to_enu(48.0, 12.0 + k * 1e-4, 0.0) for k in range(-5, 6)])
     steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
     assert np.ptp(steps) < 1e-3
-    parallel = A / math.sqrt(1.0 - E2 * math.sin(math.radians(48.0)) ** 2) * math.cos(
-        math.radians(48.0)
+    parallel = (
+        A / math.sqrt(1.0 - E2 * math.sin(math.radians(48.0)) ** 2) * math.cos(math.radians(48.0))
     )
     assert steps[0] == pytest.approx(parallel * math.radians(1e-4), abs=1e-3)
 

@@ -110,10 +110,12 @@ class GlobalEstimate:
         speed = _UNKNOWN_SPEED_MPS
         if local is not None and odometry:
             speed = float(np.linalg.norm(local.core.velocity)) + 0.1
+        # Without a heading nobody knows on which side of the antenna the base is.
+        around = covariance + np.eye(3) * float(lever_arm @ lever_arm)
         if self._alone is None:
-            self._alone = PositionOnly(enu, covariance, fix.stamp_ns)
+            self._alone = PositionOnly(enu, around, fix.stamp_ns)
         else:
-            self._alone.fuse(enu, covariance, fix.stamp_ns, speed)
+            self._alone.fuse(enu, around, fix.stamp_ns, speed)
         odom, yaw = np.zeros(3), 0.0
         if local is not None:
             position, _, rotation = local.at(fix.stamp_ns)

@@ -35,6 +35,20 @@ def test_a_known_mounting_and_lever_arm_are_used() -> None:
     assert out.pipeline.warnings() == []
 
 
+def test_an_imu_far_from_the_base_does_not_lean_it() -> None:
+    """GIVEN an IMU 3 m ahead of the base on a flat, winding course WHEN its own centripetal and
+    Euler accelerations are known THEN the pose does not take them for a slope."""
+    drive = Drive(duration_s=40.0, speed=10.0, turn=1.5)
+    sensors = Sensors(
+        seed=9,
+        base_from_imu=RigidTransform.from_rpy((3.0, 0.0, 1.0), (0.0, 0.0, 0.0)),
+        accel_bias=(0.0, 0.0, 0.0),
+    )
+    out = play(merge(sensors.imu(drive), sensors.wheels(drive)), frames(sensors))
+    lean = [np.arccos(min(1.0, e.frame_from_base.rotation[2, 2])) for e in out.local]
+    assert max(lean) < 0.03
+
+
 def test_an_unknown_mounting_is_levelled_by_gravity_and_announced() -> None:
     """GIVEN an IMU on its side and no TF WHEN the robot stands at the start
     THEN roll is taken from gravity, it is said, and the heading follows the right axis."""

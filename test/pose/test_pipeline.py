@@ -116,10 +116,11 @@ def test_gps_never_moves_odom() -> None:
 
 
 def test_odom_is_continuous_even_without_wheels() -> None:
-    """GIVEN IMU and GPS only WHEN the local velocity leans on the global one
+    """GIVEN IMU and GPS only, and a start in motion WHEN the local velocity leans on the global one
     THEN odom makes no step larger than the speed explains."""
     sensors = Sensors(seed=15)
-    out = play(merge(sensors.imu(DRIVE), sensors.gps(DRIVE)), frames(sensors))
+    drive = Drive(duration_s=60.0, rest_s=-10.0)  # already moving when the sensors start
+    out = play(merge(sensors.imu(drive), sensors.gps(drive)), frames(sensors))
     late = [e for e in out.local if e.stamp_ns - T0_NS > 15 * S]
     assert steps(late).max() < 0.01 * 8.0 * 1.5
     speed = [e.linear[0] for e in late[-500:]]
@@ -147,6 +148,9 @@ def test_the_heading_is_found_by_moving_also_backwards(reverse) -> None:
     out = play(
         merge(sensors.imu(drive), sensors.wheels(drive), sensors.gps(drive)), frames(sensors)
     )
+    sure = [e for e in out.global_ if e.pose_covariance[5, 5] < 0.3**2]
+    assert len(sure) > 1000
+    assert np.abs(errors(drive, sure)[:, 3]).max() < 0.5
     assert np.abs(errors(drive, out.global_, 10.0)[:, 3]).max() < 0.2
     assert out.pipeline.map_from_odom is not None
 
@@ -227,6 +231,24 @@ def test_multipath_for_20_s_does_not_take_the_robot_along() -> None:
     pulled = np.linalg.norm((rows - reference)[:, 1:3], axis=1)
     assert pulled.max() < 1.0
     assert out.reasons().count(("gps", "outlier")) >= 95
+
+
+def test_a_receiver_that_claims_too_much_is_seen_through() -> None:
+    """GIVEN fixes that claim 1 m and err by 3 m per axis WHEN their residuals say so
+    THEN hardly one is refused in the long run, the track is far better than they are, and the
+    covariance does not repeat the claim."""
+    drive = Drive(duration_s=60.0)
+    sensors = Sensors(seed=30, gps_sigma=3.0)
+    gps = sensors.gps(drive)
+    for f in gps:
+        object.__setattr__(f, "covariance", np.diag([1.0, 1.0, 4.0]))
+    out = play(merge(sensors.imu(drive), sensors.wheels(drive), gps), frames(sensors))
+    late = [r for r in out.rejections if r.sensor == "gps" and r.stamp_ns > T0_NS + 30 * S]
+    assert len(late) <= 0.05 * 150
+    rows = errors(drive, out.global_, 30.0)
+    assert rms(rows) < 0.35 * 3.0 * np.sqrt(2.0)
+    sigma = np.sqrt([np.trace(e.pose_covariance[:2, :2]) for e in out.global_[3000:]])
+    assert rms(rows) < 2.5 * sigma.mean()
 
 
 def test_after_a_blackout_with_a_wrong_estimate_gps_is_not_locked_out() -> None:
