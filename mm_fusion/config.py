@@ -132,8 +132,9 @@ class NetworkConfig:
     use_camera: bool = param(True, "False withholds images from the network (ablation)")
     use_lidar: bool = param(True, "False withholds points from the network (ablation)")
     queue_size: int = param(
-        2,
-        "Synced sets waiting for the network; the oldest is given up for a newer",
+        4,
+        "Synced sets waiting for the network; the oldest is given up for a newer:"
+        " bursts of load cost latency up to here, and results from here on",
         low=1,
         high=100,
     )
