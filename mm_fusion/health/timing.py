@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -71,36 +70,3 @@ class Stopwatch:
         if self._now_ns is None:
             return {}
         return {**self._laps, total: self._last_ns - self._start_ns}
-
-
-class Rate(NamedTuple):
-    """How often something comes, over the window looked at."""
-
-    hz: float
-    largest_gap_ms: float
-
-
-class RateMeter:
-    """Rate and largest gap over the last ``window`` stamps, in the time of the stamps."""
-
-    def __init__(self, window: int = 50) -> None:
-        if window < 2:
-            raise ValueError(f"window: must be at least 2, got {window}")
-        self._window = window
-        self._stamps_ns: list[int] = []
-
-    def add(self, stamp_ns: int) -> None:
-        """One came. A stamp older than the last begins anew."""
-        if self._stamps_ns and stamp_ns < self._stamps_ns[-1]:
-            self._stamps_ns = []
-        self._stamps_ns.append(stamp_ns)
-        if len(self._stamps_ns) > self._window:
-            del self._stamps_ns[0]
-
-    def rate(self) -> Rate:
-        """The present rate; zeros until two have come."""
-        if len(self._stamps_ns) < 2 or self._stamps_ns[-1] == self._stamps_ns[0]:
-            return Rate(0.0, 0.0)
-        gaps = np.diff(self._stamps_ns)
-        span_ns = self._stamps_ns[-1] - self._stamps_ns[0]
-        return Rate(1e9 * len(gaps) / span_ns, float(gaps.max()) / NS_PER_MS)

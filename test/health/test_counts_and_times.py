@@ -7,8 +7,8 @@ import pytest
 
 from mm_fusion.health.counters import Counters
 from mm_fusion.health.modes import ModeLog
-from mm_fusion.health.status import RoadHealth, result_values
-from mm_fusion.health.timing import Percentiles, RateMeter, Stopwatch
+from mm_fusion.health.status import result_values
+from mm_fusion.health.timing import Percentiles, Stopwatch
 from mm_fusion.samples import FusionResult, Mode, Reason, Rejection
 
 
@@ -79,27 +79,6 @@ class TestStopwatch:
         assert watch.laps("total") == {}
 
 
-class TestRateMeter:
-    def test_rate_and_largest_gap(self):
-        meter = RateMeter()
-        assert meter.rate() == (0.0, 0.0)
-        for ms in (0, 100, 200, 450, 500):
-            meter.add(ms * 1_000_000)
-        assert meter.rate() == (pytest.approx(8.0), pytest.approx(250.0))
-
-    def test_only_the_last_ones_count(self):
-        meter = RateMeter(window=3)
-        for ms in (0, 1000, 1100, 1200):
-            meter.add(ms * 1_000_000)
-        assert meter.rate() == (pytest.approx(10.0), pytest.approx(100.0))
-
-    def test_time_that_goes_back_begins_anew(self):
-        meter = RateMeter()
-        for ms in (1000, 1100, 0, 200):
-            meter.add(ms * 1_000_000)
-        assert meter.rate() == (pytest.approx(5.0), pytest.approx(200.0))
-
-
 class TestModeLog:
     def test_changes_are_told_with_when_and_what_is_missing(self):
         log = ModeLog()
@@ -142,32 +121,3 @@ def test_one_result_as_keys_and_values():
         "dt_ms.lidar": "0.000",
         "dt_ms.camera": "-12.000",
     }
-
-
-def test_the_health_of_a_road():
-    health = RoadHealth()
-    for n in range(5):
-        health.received("lidar", n * 100_000_000)
-        refused = (Rejection("camera", n, Reason.NO_INTRINSICS),) if n < 2 else ()
-        health.answered(
-            result(
-                n * 100_000_000,
-                Mode.LIDAR,
-                ("camera",),
-                stage_ns={"total": 3_000_000},
-                rejections=refused,
-                remarks=("cloud not deskewed: no ego motion",),
-            )
-        )
-    health.dropped(Rejection("lidar", 0, Reason.LATE))
-    values = health.values()
-    assert values["mode"] == "lidar"
-    assert values["mode_for_s"] == "0.4"
-    assert values["results.lidar"] == "5"
-    assert values["missing.camera"] == "5"
-    assert values["rate_hz.lidar"] == "10.00"
-    assert values["drops.camera.no_intrinsics"] == "2"
-    assert values["drops.lidar.late"] == "1"
-    assert values["latency_ms.total.p50"] == "3.0"
-    assert values["remarks.cloud not deskewed: no ego motion"] == "5"
-    assert all(isinstance(v, str) for v in values.values())
