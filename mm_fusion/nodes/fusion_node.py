@@ -100,7 +100,7 @@ class FusionNode(ManagedNode):
             self._open_raw(kind, name, camera)
             self._open(CameraInfo, info, lambda m, s=camera: self._on_camera_info(m, s))
         self._open_raw(PointCloud2, CLOUD, topics.lidars[0])
-        self._open(Odometry, topics.motion, self._on_motion, qos.FAST_SENSOR)
+        self._open(Odometry, topics.motion, self._on_motion, qos.fast_sensor())
 
     def stop(self) -> None:
         """Unsubscribe, let the worker finish what waits, end it."""
@@ -128,14 +128,14 @@ class FusionNode(ManagedNode):
                 kind,
                 topic,
                 lambda raw: self._on_raw(type_name, raw, topic),
-                qos.SENSOR,
+                qos.sensor(),
                 raw=True,
                 qos_overriding_options=qos.overridable(),
             )
         )
 
-    def _open(self, kind: type, topic: str, callback: Any, profile: Any = qos.SENSOR) -> None:
-        options = qos.overridable()
+    def _open(self, kind: type, topic: str, callback: Any, profile: Any = None) -> None:
+        profile, options = profile or qos.sensor(), qos.overridable()
         self._inputs.append(
             self.create_subscription(kind, topic, callback, profile, qos_overriding_options=options)
         )

@@ -47,7 +47,7 @@ class FusionOutputs:
             *((Image, f"debug/camera_{slot}") for slot in range(len(config.topics.cameras))),
         ):
             publisher = node.create_lifecycle_publisher(
-                kind, topic, qos.RESULT, qos_overriding_options=qos.overridable()
+                kind, topic, qos.result(), qos_overriding_options=qos.overridable()
             )
             made.append(publisher)
         self._made = made

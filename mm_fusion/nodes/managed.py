@@ -42,7 +42,7 @@ class ManagedNode(LifecycleNode, abc.ABC):
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(name, **options)
         self._declared = DeclaredParameters(self, Config)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.RESULT)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.result())
         self._timer: Any = None
         self._started = False
         self.crashed = False  # set by a subclass's thread that died

@@ -68,10 +68,10 @@ class PoseNode(ManagedNode):
                 kind, topic, profile, qos_overriding_options=qos.overridable()
             )
             for kind, topic, profile in (
-                (Odometry, "odometry/local", qos.RESULT),
-                (Odometry, "odometry/global", qos.RESULT),
-                (NavSatFix, "gps/filtered", qos.RESULT),
-                (TFMessage, "/tf", qos.TRANSFORMS),
+                (Odometry, "odometry/local", qos.result()),
+                (Odometry, "odometry/global", qos.result()),
+                (NavSatFix, "gps/filtered", qos.result()),
+                (TFMessage, "/tf", qos.transforms()),
             )
         ]
         self._local, self._global, self._fix, self._tf = self._outputs
@@ -92,7 +92,7 @@ class PoseNode(ManagedNode):
                     kind,
                     topic,
                     lambda message, sensor=topic: self._on_sample(message, sensor),
-                    qos.FAST_SENSOR,
+                    qos.fast_sensor(),
                     qos_overriding_options=qos.overridable(),
                 )
             )

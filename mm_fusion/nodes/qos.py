@@ -10,25 +10,45 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-SENSOR = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.BEST_EFFORT
-)
-# An IMU at 100 Hz or more must survive a stall of the receiving thread.
-FAST_SENSOR = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=200, reliability=ReliabilityPolicy.BEST_EFFORT
-)
-RESULT = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE
-)
-TRANSFORMS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE
-)
-LATCHED = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=100,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
+# A profile is made anew for every topic: rclpy writes a topic's overrides into the one it is given.
+
+
+def sensor() -> QoSProfile:
+    """For large messages and slow sensors: best effort."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.BEST_EFFORT
+    )
+
+
+def fast_sensor() -> QoSProfile:
+    """Best effort, deep: an IMU at 100 Hz or more must survive a stall of the receiving thread."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=200, reliability=ReliabilityPolicy.BEST_EFFORT
+    )
+
+
+def result() -> QoSProfile:
+    """For what the nodes answer: reliable."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE
+    )
+
+
+def transforms() -> QoSProfile:
+    """For /tf, as tf2 has it."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE
+    )
+
+
+def latched() -> QoSProfile:
+    """For /tf_static and the like: whoever comes late gets the last ones."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=100,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )
 
 
 def overridable() -> QoSOverridingOptions:

@@ -56,7 +56,7 @@ class Recorder(Node):
                 message_class(type_name),
                 topic,
                 lambda raw, t=topic, c=connection: self._on_raw(raw, t, c),
-                qos.TRANSFORMS,
+                qos.transforms(),
                 raw=True,
             )
         # Steady time: the counts must also come while no /clock runs.

@@ -43,7 +43,7 @@ class SimulatorNode(Node):
     def __init__(self, **options: Any) -> None:
         super().__init__("simulator_node", **options)
         self._declared = DeclaredParameters(self, SimulatorConfig)
-        self._clock_publisher = self.create_publisher(Clock, "/clock", qos.SENSOR)
+        self._clock_publisher = self.create_publisher(Clock, "/clock", qos.sensor())
         self._named: dict[str, Publisher] = {}
         self._sent: dict[str, int] = {}
         self._playback: Playback | None = None
@@ -113,7 +113,7 @@ class SimulatorNode(Node):
                 raise
             self.get_logger().warning(f"{topic.name} is not played: {error}")
             return
-        profile = qos.LATCHED if _is_latched(topic.name) else qos.RESULT
+        profile = qos.latched() if _is_latched(topic.name) else qos.result()
         self._named[topic.name] = self.create_publisher(
             kind, _published_name(topic.name), profile, qos_overriding_options=qos.overridable()
         )

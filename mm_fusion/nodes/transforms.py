@@ -41,7 +41,7 @@ class TransformInput:
         self._moving: Any = None
         self.needed: set[str] = set()
         self._static = node.create_subscription(
-            TFMessage, "/tf_static", lambda m: self._on(m, "tf_static"), qos.LATCHED
+            TFMessage, "/tf_static", lambda m: self._on(m, "tf_static"), qos.latched()
         )
         self._listen(True)
 
@@ -61,7 +61,7 @@ class TransformInput:
     def _listen(self, wanted: bool) -> None:
         if wanted and self._moving is None:
             self._moving = self._node.create_subscription(
-                TFMessage, "/tf", lambda m: self._on(m, "tf"), qos.TRANSFORMS
+                TFMessage, "/tf", lambda m: self._on(m, "tf"), qos.transforms()
             )
         elif not wanted and self._moving is not None:
             self._node.destroy_subscription(self._moving)

@@ -24,6 +24,8 @@ F64 = npt.NDArray[np.float64]
 
 _WINDOW = 300
 _MERGE_M = 0.2
+_AT_REST_MPS = 0.1
+_ACCELERATION_DENSITY = 1.0  # (m/s^2)^2/Hz: starts, stops and turns of a vehicle in town
 
 
 @dataclass(slots=True, eq=False)
@@ -207,23 +209,42 @@ def global_from_local(
 
 
 class PositionOnly:
-    """Where the antenna is as long as nobody knows the heading: fixes, spread by the speed."""
+    """Where the antenna is as long as nobody knows the heading: fixes, joined by their velocity.
 
-    def __init__(self, enu: F64, covariance: F64, stamp_ns: int) -> None:
-        self.position = enu
-        self.covariance = covariance.copy()
+    A Kalman filter on position and velocity [6] (east, north, up; m, m/s) with white acceleration.
+    Position alone would lag behind a vehicle that already drives when it starts.
+    """
+
+    def __init__(self, enu: F64, covariance: F64, stamp_ns: int, speed_mps: float) -> None:
         self.stamp_ns = stamp_ns
+        self._state = np.concatenate([enu, np.zeros(3)])
+        self._covariance = np.zeros((6, 6))
+        self._covariance[:3, :3] = covariance
+        self._covariance[3:, 3:] = np.eye(3) * speed_mps**2
 
-    def at(self, stamp_ns: int, speed_mps: float) -> F64:
-        """Covariance [3,3] at a later instant: the direction of travel is anyone's guess."""
-        dt_s = max(0.0, (stamp_ns - self.stamp_ns) / NS_PER_S)
-        return self.covariance + np.eye(3) * (speed_mps * dt_s) ** 2
+    def at(self, stamp_ns: int) -> tuple[F64, F64]:
+        """Position [3] and its covariance [3,3] at this or a later instant."""
+        state, covariance = self._predicted(stamp_ns)
+        return state[:3], covariance[:3, :3]
 
-    def fuse(self, enu: F64, covariance: F64, stamp_ns: int, speed_mps: float) -> None:
-        """Take a fix."""
-        predicted = self.at(stamp_ns, speed_mps)
-        gain = predicted @ np.linalg.inv(predicted + covariance)
-        self.position = self.position + gain @ (enu - self.position)
-        keep = np.eye(3) - gain
-        self.covariance = keep @ predicted @ keep.T + gain @ covariance @ gain.T
+    def fuse(self, enu: F64, covariance: F64, stamp_ns: int, at_rest: bool) -> None:
+        """Take a fix. ``at_rest``: the wheels say that the vehicle does not move."""
+        state, predicted = self._predicted(stamp_ns)
+        if at_rest:
+            state[3:] = 0.0
+            predicted[3:, :] = predicted[:, 3:] = 0.0
+            predicted[3:, 3:] = np.eye(3) * _AT_REST_MPS**2
+        gain = predicted[:, :3] @ np.linalg.inv(predicted[:3, :3] + covariance)
+        self._state = state + gain @ (enu - state[:3])
+        keep = np.eye(6)
+        keep[:, :3] -= gain
+        self._covariance = keep @ predicted @ keep.T + gain @ covariance @ gain.T
         self.stamp_ns = max(stamp_ns, self.stamp_ns)
+
+    def _predicted(self, stamp_ns: int) -> tuple[F64, F64]:
+        dt_s = max(0.0, (stamp_ns - self.stamp_ns) / NS_PER_S)
+        move = np.eye(6)
+        move[:3, 3:] = np.eye(3) * dt_s
+        spread = np.array([[dt_s**3 / 3.0, dt_s**2 / 2.0], [dt_s**2 / 2.0, dt_s]])
+        noise = np.kron(spread, np.eye(3)) * _ACCELERATION_DENSITY
+        return move @ self._state, move @ self._covariance @ move.T + noise

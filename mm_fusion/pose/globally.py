@@ -22,6 +22,7 @@ F64 = npt.NDArray[np.float64]
 _ANY_HEADING_VARIANCE = math.pi**2 / 3.0  # of an angle that could be any
 _UNKNOWN_SPEED_MPS = 5.0
 _SLOW_MPS = 0.5
+_AT_REST_MPS = 0.15  # what the wheels say, and the 0.1 that is added to it
 _HEIGHTS_REFUSED = 10
 _EXCESS_S = 5.0
 _DOUBT_RAD2 = 5e-4
@@ -113,9 +114,9 @@ class GlobalEstimate:
         # Without a heading nobody knows on which side of the antenna the base is.
         around = covariance + np.eye(3) * float(lever_arm @ lever_arm)
         if self._alone is None:
-            self._alone = PositionOnly(enu, around, fix.stamp_ns)
+            self._alone = PositionOnly(enu, around, fix.stamp_ns, speed)
         else:
-            self._alone.fuse(enu, around, fix.stamp_ns, speed)
+            self._alone.fuse(enu, around, fix.stamp_ns, at_rest=speed < _AT_REST_MPS)
         odom, yaw = np.zeros(3), 0.0
         if local is not None:
             position, _, rotation = local.at(fix.stamp_ns)
@@ -146,23 +147,22 @@ class GlobalEstimate:
         """Before the heading is known: the position, and a heading that says it is none."""
         if self._alone is None:
             return None
-        stamp_ns, speed = self._alone.stamp_ns, _UNKNOWN_SPEED_MPS
+        stamp_ns = self._alone.stamp_ns
         rotation, twist = np.eye(3), np.diag([100.0, 100.0, 100.0, 1.0, 1.0, 1.0])
         linear, angular = np.zeros(3), np.zeros(3)
         if local is not None and answer is not None:
             stamp_ns = max(stamp_ns, answer.stamp_ns)
             rotation, twist = answer.frame_from_base.rotation, answer.twist_covariance
             linear, angular = answer.linear, answer.angular
-            speed = float(np.linalg.norm(linear)) + 0.1
         covariance = np.zeros((6, 6))
-        covariance[:3, :3] = self._alone.at(stamp_ns, speed)
+        position, covariance[:3, :3] = self._alone.at(stamp_ns)
         covariance[3, 3] = covariance[4, 4] = 0.01
         covariance[5, 5] = _ANY_HEADING_VARIANCE
         return PoseEstimate(
             stamp_ns=stamp_ns,
             frame_id=self._frame_id,
             child_frame_id=self._base,
-            frame_from_base=RigidTransform(rotation, self._alone.position),
+            frame_from_base=RigidTransform(rotation, position),
             linear=linear,
             angular=angular,
             pose_covariance=covariance,

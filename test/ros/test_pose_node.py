@@ -158,11 +158,12 @@ def test_transitions_there_and_back(bench: Bench, domain: int, tmp_path: Path) -
                 topic: wait_for(
                     lambda t=topic: bench.node.get_subscriptions_info_by_topic(t), topic
                 )[0].qos_profile.reliability
-                for topic in ("imu/data", "gps/fix")
+                for topic in ("gps/fix", "imu/data", "wheel/odometry")
             }
             assert reliability == {
                 "imu/data": ReliabilityPolicy.RELIABLE,  # overridden
                 "gps/fix": ReliabilityPolicy.BEST_EFFORT,
+                "wheel/odometry": ReliabilityPolicy.BEST_EFFORT,  # made after the overridden one
             }
             assert bench.change_state("pose_node", 4)  # deactivate
             assert bench.change_state("pose_node", 2)  # clean up

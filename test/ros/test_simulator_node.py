@@ -64,11 +64,11 @@ def test_clock_and_pace(bench: Bench, domain: int, tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", 4.0)
     came_s: list[float] = []
     bench.node.create_subscription(
-        Imu, "imu/data", lambda _: came_s.append(time.monotonic()), qos.FAST_SENSOR
+        Imu, "imu/data", lambda _: came_s.append(time.monotonic()), qos.fast_sensor()
     )
     clocks: list[int] = []
     bench.node.create_subscription(
-        Clock, "/clock", lambda m: clocks.append(stamp_ns(m.clock)), qos.SENSOR
+        Clock, "/clock", lambda m: clocks.append(stamp_ns(m.clock)), qos.sensor()
     )
     settings = {"bag": bag, "rate": "2.0", "wait_for": "['imu/data']", "topics": "['imu/data']"}
     with NodeProcess("simulator_node", domain, tmp_path, **settings) as player:
@@ -94,7 +94,7 @@ def test_latched_topics_reach_those_who_come_late(
             TFMessage,
             "/tf_static",
             lambda m: frames.extend(t.child_frame_id for t in m.transforms),
-            qos.LATCHED,
+            qos.latched(),
         )
         wait_for(lambda: frames, "the latched transforms")
         assert set(frames) == set(drive.EXTRINSICS)

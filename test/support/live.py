@@ -135,7 +135,9 @@ class Bench:
     def listen(self, kind: type, *topics: str) -> None:
         """Keep every message of these topics in ``received``."""
         for topic in topics:
-            self.node.create_subscription(kind, topic, self.received[topic].append, qos.TRANSFORMS)
+            self.node.create_subscription(
+                kind, topic, self.received[topic].append, qos.transforms()
+            )
 
     def listen_raw(self, topics: Mapping[str, str]) -> None:
         """Keep every message of these topics (name: type) in ``received``, as bytes."""
@@ -144,13 +146,13 @@ class Bench:
                 message_class(type_name),
                 topic,
                 self.received[topic].append,
-                qos.TRANSFORMS,
+                qos.transforms(),
                 raw=True,
             )
 
     def advertise(self, kind: type, topic: str, latched: bool = False) -> Any:
         """A publisher."""
-        profile = qos.LATCHED if latched else qos.RESULT
+        profile = qos.latched() if latched else qos.result()
         self.publishers[topic] = self.node.create_publisher(kind, topic, profile)
         return self.publishers[topic]
 
