@@ -5,7 +5,7 @@ The launch ends when the bag does.
 
 from pathlib import Path
 
-from launch import LaunchDescription
+from launch import Event, EventHandler, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -18,6 +18,7 @@ from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.events.lifecycle import StateTransition
 from launch_ros.parameter_descriptions import ParameterValue
 
 HERE = Path(__file__).resolve().parent
@@ -29,7 +30,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("loop", default_value="false", description="play it again"),
     DeclareLaunchArgument(
         "wait_for",
-        default_value="['']",
+        default_value="['any']",
         description="topics that must have a subscriber before the playback starts",
     ),
     DeclareLaunchArgument(
@@ -40,6 +41,19 @@ ARGUMENTS = [
     DeclareLaunchArgument("rviz", default_value="false", description="show it in RViz"),
     DeclareLaunchArgument("namespace", default_value="", description="namespace of all nodes"),
 ]
+
+
+def when_active(*names: str, then: Node) -> RegisterEventHandler:
+    """Start a process once all these lifecycle nodes are active: what it plays is not missed."""
+    waiting = set(names)
+
+    def all_active(event: Event) -> bool:
+        if not isinstance(event, StateTransition) or event.goal_state != "active" or not waiting:
+            return False
+        waiting.discard(event.action.node_name.rpartition("/")[2])
+        return not waiting
+
+    return RegisterEventHandler(EventHandler(matcher=all_active, entities=[then]))
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -79,8 +93,8 @@ def generate_launch_description() -> LaunchDescription:
         [
             *ARGUMENTS,
             rviz,
+            when_active("pose_node", "fusion_node", then=player),
             nodes,
-            player,
             RegisterEventHandler(
                 OnProcessExit(
                     target_action=player,

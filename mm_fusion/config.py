@@ -26,7 +26,9 @@ class FramesConfig:
     """Names of the frames of REP-105."""
 
     base: str = param("base_link", "Frame of the robot's body; detections and obstacles are in it")
-    odom: str = param("odom", "Continuous local frame, never moved by GPS")
+    odom: str = param(
+        "odom", "Continuous local frame: GPS never moves the position or heading in it"
+    )
     map: str = param("map", "Global frame: east-north-up about the datum")
 
 
@@ -398,7 +400,8 @@ class SimulatorConfig:
     loop: bool = param(False, "Start again at the end of the bag")
     topics: tuple[str, ...] = param(("",), "Topics to play; empty: all whose types are installed")
     wait_for: tuple[str, ...] = param(
-        ("",), "Topics that must have a subscriber before the playback starts"
+        ("",),
+        "Topics that must have a subscriber before the playback starts; any: one of those played",
     )
     wait_s: float = param(
         60.0, "Longest wait for these subscribers", unit="s", low=0.0, high=3600.0

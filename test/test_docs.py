@@ -75,3 +75,7 @@ def test_paths_named_in_the_documents_exist() -> None:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
             if "://" not in target:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_no_placeholder_is_left_in_the_readme() -> None:
+    assert "@@" not in (ROOT / "README.md").read_text()

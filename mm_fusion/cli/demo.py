@@ -10,7 +10,7 @@ import argparse
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mm_fusion.cli.options import (
     Progress,
@@ -21,6 +21,9 @@ from mm_fusion.cli.options import (
 )
 from mm_fusion.config import Config, SimulatorConfig
 from mm_fusion.errors import MmFusionError, StageError
+
+if TYPE_CHECKING:
+    from mm_fusion.evaluation.topics import Inputs
 
 NAME = "demo"
 HELP = "simulate a drive, fuse it live over DDS, and report"
@@ -116,7 +119,7 @@ def _drive(bag: Path, args: argparse.Namespace, config: Config, show: Progress) 
         timing = run_live(live, show)
         summary = write_run(args.out, live.out, opened, inputs, named, timing)
         known = known_truth(opened)
-    _check(summary, args.out, inputs.perception(), inputs.pose())
+    check_products(summary, args.out, inputs, bool(known.objects))
     if known.objects and inputs.lidar is not None and any(inputs.cameras):
         _single_modalities(bag, args.out, named, show)
     show(0.0, "report")
@@ -127,16 +130,21 @@ def _drive(bag: Path, args: argparse.Namespace, config: Config, show: Progress) 
     return records.read_summary(args.out)
 
 
-def _check(summary: Mapping[str, Any], out: Path, perception: bool, pose: bool) -> None:
+def check_products(summary: Mapping[str, Any], out: Path, inputs: Inputs, objects: bool) -> None:
     """StageError naming the stage whose file has nothing in it."""
     from mm_fusion.evaluation import records
 
+    perception = inputs.perception()
     if perception and not summary["answered"] and summary["sweeps"]:
         raise StageError(f"fusion_node: none of {summary['sweeps']} sweeps was answered")
     if perception and not summary["sets"]:
         raise StageError("fusion_node: no set was answered")
-    if pose and not (out / records.POSE_LOCAL).stat().st_size:
+    if perception and objects and not any(summary["detections"].values()):
+        raise StageError("fusion_node: no box in any set, and there were objects to see")
+    if (inputs.imu or inputs.wheels) and not (out / records.POSE_LOCAL).stat().st_size:
         raise StageError("pose_node: no local pose was recorded")
+    if inputs.gps and not (out / records.POSE).stat().st_size:
+        raise StageError("pose_node: no global pose was recorded, although the bag has fixes")
 
 
 def _single_modalities(bag: Path, out: Path, config: Config, show: Progress) -> None:

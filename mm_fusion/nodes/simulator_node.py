@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from mm_fusion.samples import NS_PER_S
 # Said once and kept for those who come later.
 LATCHED_TOPICS = ("tf_static", "truth/datum")
 PROGRESS_EVERY_S = 0.5
+ANY = "any"  # in ``wait_for``: whichever topic it is
 SETTLE_S = 0.5
 
 
@@ -126,9 +128,12 @@ class SimulatorNode(Node):
                 self._send(message)
 
     def _wait(self, config: SimulatorConfig) -> None:
-        """Wait until every topic of ``wait_for`` has a subscriber."""
+        """Wait until every topic of ``wait_for`` has a subscriber; ``any``: until one has."""
         wanted = [t.lstrip("/") for t in config.wait_for if t]
         named = {name.lstrip("/"): publisher for name, publisher in self._named.items()}
+        if wanted == [ANY]:
+            played = [p for name, p in self._named.items() if not _is_latched(name)]
+            named[ANY] = _Together(played)
         for topic in wanted:
             if topic not in named:
                 raise ConfigError(f"wait_for: {topic} is not played")
@@ -175,6 +180,17 @@ class SimulatorNode(Node):
             "messages": sum(self._sent.values()),
         }
         print(json.dumps(line), flush=True)
+
+
+class _Together:
+    """Several publishers, asked as one who listens."""
+
+    def __init__(self, publishers: Sequence[Publisher]) -> None:
+        self._publishers = publishers
+
+    def get_subscription_count(self) -> int:
+        """Subscriptions of all of them."""
+        return sum(p.get_subscription_count() for p in self._publishers)
 
 
 def _is_latched(topic: str) -> bool:

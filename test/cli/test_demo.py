@@ -15,6 +15,12 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 from support.live import ROOT
 from support.live_bag import write_bag
 
+from mm_fusion.cli.demo import check_products
+from mm_fusion.config import Config
+from mm_fusion.errors import StageError
+from mm_fusion.evaluation.bags import Topic
+from mm_fusion.evaluation.topics import find_inputs
+
 pytestmark = pytest.mark.ros
 DURATION_S = 3.0
 
@@ -82,3 +88,30 @@ def test_missing_bag_is_one_line(tmp_path: Path) -> None:
     result = demo("--bag", "/nowhere/bag", "--out", str(tmp_path / "out"))
     assert result.returncode == 2
     assert result.stderr.strip() == "mm_fusion: /nowhere/bag: no such bag"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"answered": 0}, "none of 20 sweeps was answered"),
+        ({"sets": 0}, "no set was answered"),
+        ({"detections": {"car": 0}}, "no box in any set"),
+        ({"pose_local.tum": ""}, "no local pose"),
+        ({"pose.tum": ""}, "no global pose"),
+    ],
+)
+def test_stage_without_a_product_is_named(
+    tmp_path: Path, changed: dict[str, object], said: str
+) -> None:
+    """GIVEN a run in which one stage gave nothing WHEN it is looked at THEN that one is named."""
+    topics = [
+        Topic("/lidar/points", "sensor_msgs/msg/PointCloud2", 20),
+        Topic("/gps/fix", "sensor_msgs/msg/NavSatFix", 10),
+        Topic("/imu/data", "sensor_msgs/msg/Imu", 200),
+    ]
+    inputs = find_inputs(topics, Config(), "bag")
+    told = {"sweeps": 20, "answered": 20, "sets": 20, "detections": {"car": 3}, **changed}
+    for name in ("pose.tum", "pose_local.tum"):
+        (tmp_path / name).write_text(str(changed.get(name, "1 0 0 0 0 0 0 1")))
+    with pytest.raises(StageError, match=said):
+        check_products(told, tmp_path, inputs, objects=True)
