@@ -184,6 +184,10 @@ class Stop:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         self.asked = True
+        # A terminal and a launch file may both send one. Python would take the default action for
+        # one that comes while the interpreter ends, and a clean end would look like a death.
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
 
 
 def make_executor() -> Any:

@@ -144,6 +144,21 @@ def test_signal_ends_cleanly(
         assert "Traceback" not in node.log()
 
 
+def test_signals_come_again_and_again(bench: Bench, domain: int, tmp_path: Path) -> None:
+    """GIVEN an active node WHEN SIGINT comes until it has ended THEN it ends with 0."""
+    advertise(bench)
+    with NodeProcess("pose_node", domain, tmp_path, **{"nodes.autostart": "true"}) as node:
+        bench.wait_matched("imu/data")
+
+        def ended() -> bool:
+            if node.process.poll() is None:
+                node.process.send_signal(signal.SIGINT)
+            return node.process.poll() is not None
+
+        wait_for(ended, "the end")
+        assert node.process.returncode == 0
+
+
 def test_transitions_there_and_back(bench: Bench, domain: int, tmp_path: Path) -> None:
     """GIVEN a node without autostart WHEN a manager leads it THEN it goes there, back and again."""
     settings = {"qos_overrides./imu/data.subscription.reliability": "reliable"}
