@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mm_fusion import config
-from mm_fusion.errors import ConfigError
+from mm_fusion.errors import ConfigError, MmFusionError
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,3 +82,16 @@ class Progress:
             print(f"\r{text}", end="\n" if done else "", file=sys.stderr, flush=True)
         else:
             print(text, file=sys.stderr, flush=True)
+
+
+def training_module(name: str) -> ModuleType:
+    """``mm_fusion.training.<name>``. MmFusionError with the remedy where PyTorch is missing."""
+    try:
+        return importlib.import_module(f"mm_fusion.training.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "mm_fusion":
+            raise
+        raise MmFusionError(
+            f"{name}: needs {error.name}, which is not installed: run"
+            " 'python -m pip install torch onnxscript'"
+        ) from error

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from types import ModuleType
 
-from mm_fusion.cli.options import add_json_argument, print_result
-from mm_fusion.errors import MmFusionError
+from mm_fusion.cli.options import add_json_argument, print_result, training_module
 
 NAME = "train"
 HELP = "train the fusion network"
@@ -19,25 +17,12 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``mm_fusion train``."""
-    _module().add_arguments(parser)
+    training_module(NAME).add_arguments(parser)
     add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train and print what came of it."""
-    result = _module().run(args)
+    result = training_module(NAME).run(args)
     print_result(result, args.json, "\n".join(f"{k}: {v}" for k, v in result.items()))
     return 0
-
-
-def _module() -> ModuleType:
-    try:
-        from mm_fusion.training import train
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "mm_fusion":
-            raise
-        raise MmFusionError(
-            f"train: needs {error.name}, which is not installed: run"
-            " 'python -m pip install torch onnxscript'"
-        ) from error
-    return train
