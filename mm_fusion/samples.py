@@ -40,6 +40,7 @@ class Reason(enum.Enum):
     # synchronizer and queues
     UNMATCHED = "unmatched"
     SUPERSEDED = "superseded"
+    REQUIRED_MISSING = "required_missing"
     OVERFLOW = "overflow"
     # calibration
     NO_EXTRINSICS = "no_extrinsics"
@@ -83,6 +84,7 @@ class CameraFrame:
     ``data`` is uint8 [height, step] for raw encodings (rgb8 bgr8 rgba8 bgra8 mono8), and the
     compressed bytes, uint8 [n], for ``jpeg`` and ``png`` (then height, width and step are 0).
     ``stamp_ns`` is the instant of exposure, ``frame_id`` the camera's optical frame (REP-103).
+    ``arrival_ns`` is when the message came, on the clock of whoever received it; 0: not known.
     """
 
     sensor: str
@@ -93,6 +95,7 @@ class CameraFrame:
     width: int
     step: int
     data: U8
+    arrival_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +108,7 @@ class LidarSweep:
     ``stamp_ns + time_offset_ns + points[time_field] * time_unit_ns`` (float64: absolute times need
     its digits). ``intensity_scale`` maps intensities onto 0..1; single points may exceed it.
     ``remark`` says what in the message could not be used, such as a time field that fits no unit.
+    ``arrival_ns`` is when the message came, on the clock of whoever received it; 0: not known.
     """
 
     sensor: str
@@ -117,6 +121,7 @@ class LidarSweep:
     time_unit_ns: float = 1e9
     time_offset_ns: int = 0
     remark: str = ""
+    arrival_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,16 +211,21 @@ class WheelOdometry:
 class SyncedSet:
     """What belongs to one instant: the LIDAR sweep and the best frame of each camera slot.
 
-    ``stamp_ns`` is the reference sensor's stamp. ``cameras`` has one entry per camera slot, None
-    where nothing fitted. ``missing`` names the sensors without a partner. ``dt_ns`` gives, per
-    sensor present, its stamp minus the set's.
+    ``stamp_ns`` is the reference sensor's stamp. ``lidars`` and ``cameras`` have one entry per
+    configured sensor, None where nothing fitted. ``missing`` names the sensors without a partner.
+    ``dt_ns`` gives, per sensor present, its stamp minus the set's.
     """
 
     stamp_ns: int
-    lidar: LidarSweep | None
+    lidars: tuple[LidarSweep | None, ...]
     cameras: tuple[CameraFrame | None, ...]
     missing: tuple[str, ...] = ()
     dt_ns: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def sweeps(self) -> tuple[LidarSweep, ...]:
+        """The sweeps that are there."""
+        return tuple(s for s in self.lidars if s is not None)
 
 
 # ------------------------------------------------------------------------------ answers

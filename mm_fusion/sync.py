@@ -356,5 +356,6 @@ class Synchronizer:
                 dt_ns[queue.sensor] = partner.stamp_ns - stamp_ns
             fallen += queue.answered(stamp_ns, partner)
         self._answered_ns = stamp_ns
-        answer = SyncedSet(stamp_ns, reference.sweep, tuple(frames), tuple(missing), dt_ns)
+        sweeps = (reference.sweep,) if self._lidar else ()
+        answer = SyncedSet(stamp_ns, sweeps, tuple(frames), tuple(missing), dt_ns)
         return [answer, *fallen]

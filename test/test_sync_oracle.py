@@ -94,7 +94,7 @@ def synchronize(stream: Stream, config: SyncConfig, lidar: str = "lidar") -> Out
                 outcome.rejected.append(answer)
                 continue
             frames = tuple(None if f is None else f.stamp_ns // MS for f in answer.cameras)
-            outcome.matched.append((answer.stamp_ns // MS, answer.lidar is not None, frames))
+            outcome.matched.append((answer.stamp_ns // MS, bool(answer.sweeps), frames))
 
     for name, stamp in stream.events:
         ns = stamp * MS

@@ -21,6 +21,7 @@ COMMANDS = (
     "check-model",
     "train",
     "export",
+    "bench",
     "params",
 )
 

@@ -189,8 +189,7 @@ class FusionNode(ManagedNode):
         lidar = self._config.topics.lidars[0]
         cameras = zip(self._config.topics.cameras, synced.cameras, strict=True)
         names = [(name, f.stamp_ns) for name, f in cameras if f is not None]
-        if synced.lidar is not None:
-            names.insert(0, (lidar, synced.lidar.stamp_ns))
+        names = [(lidar, s.stamp_ns) for s in synced.sweeps] + names
         arrived_ns = self._arrived_ns.get(names[0], now_ns) if names else now_ns
         while len(self._arrived_ns) > 100:
             self._arrived_ns.pop(next(iter(self._arrived_ns)))

@@ -30,7 +30,7 @@ def obstacle_points(
     ``motion`` takes the motion during the sweep out, where ``deskew.enabled``. Intensity is 0..1.
     None where the set has no sweep, or nothing says where the LIDAR sits.
     """
-    sweep = synced.lidar
+    sweep = next(iter(synced.sweeps), None)
     base_from_lidar = None if sweep is None else calibration.base_from(sweep.frame_id)
     if sweep is None or base_from_lidar is None:
         return None

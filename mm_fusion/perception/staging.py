@@ -57,7 +57,7 @@ class Staging:
     ) -> Staged:
         """Stage a set. ``use_lidar`` and ``use_camera`` False withhold what the set has."""
         staged = Staged()
-        lidar = synced.lidar if use_lidar else None
+        lidar = next(iter(synced.sweeps), None) if use_lidar else None
         refusal = self._stage_sweep(lidar, synced, motion if deskew else None, staged)
         if refusal is not None:
             staged.rejections.append(refusal)

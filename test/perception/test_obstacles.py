@@ -25,7 +25,7 @@ SEEN = [
 
 def obstacles(sweep, motion=None, **settings):
     config = scenes.config(**settings)
-    return obstacle_points(SyncedSet(T0, sweep, (None,)), Calibration(config), config, motion)
+    return obstacle_points(SyncedSet(T0, (sweep,), (None,)), Calibration(config), config, motion)
 
 
 def test_the_band_of_heights_is_kept_with_its_intensity():

@@ -36,7 +36,7 @@ def whole(ms=0, cloud=CLOUD, image=None):
     stamp_ns = T0 + ms * MS
     frame = scenes.frame(GREY, stamp_ns=stamp_ns) if image is None else image
     dt_ns = {"lidar": 0, "camera": frame.stamp_ns - stamp_ns}
-    return SyncedSet(stamp_ns, scenes.sweep(cloud, stamp_ns), (frame,), (), dt_ns)
+    return SyncedSet(stamp_ns, (scenes.sweep(cloud, stamp_ns),), (frame,), (), dt_ns)
 
 
 def test_a_set_goes_all_the_way(network):
@@ -73,7 +73,7 @@ def test_a_missing_sense_costs_its_own_information_only(network, lost, mode, top
     there = whole()
     synced = SyncedSet(
         T0,
-        None if lost == "lidar" else there.lidar,
+        (None,) if lost == "lidar" else there.lidars,
         (None,) if lost == "camera" else there.cameras,
         (lost,),
         {name: dt for name, dt in there.dt_ns.items() if name != lost},

@@ -33,7 +33,7 @@ class Stage:
 
     def fill(self, sweep=None, frame=None, **options):
         dt_ns = {} if frame is None else {"camera": frame.stamp_ns - T0}
-        synced = SyncedSet(T0, sweep, (frame,), dt_ns=dt_ns)
+        synced = SyncedSet(T0, (sweep,), (frame,), dt_ns=dt_ns)
         return self.staging.fill(synced, self.motion, deskew=True, **options)
 
     def points(self):

@@ -1,0 +1,21 @@
+"""What receiving and viewing a message costs, across processes."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from mm_fusion.errors import MmFusionError
+
+HELP = "What receiving and viewing a message costs, across processes"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this bench."""
+    del parser
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure; the answer is JSON-ready."""
+    del args
+    raise MmFusionError("bench ingest: being written")
