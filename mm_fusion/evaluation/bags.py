@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.interfaces import Connection
+from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag1 import ReaderError as Ros1ReaderError
 from rosbags.rosbag2 import ReaderError as Ros2ReaderError
 from rosbags.serde import SerdeError
@@ -109,6 +109,18 @@ class Bag:
         """Every topic, by name; topics with more than one type are left out."""
         found = sorted(self._reader.topics.items())
         return [Topic(n, t.msgtype, t.msgcount) for n, t in found if t.msgtype is not None]
+
+    @property
+    def offers(self) -> dict[str, list[tuple[str, list[Qos]]]]:
+        """Per topic, its types, each with the QoS that its publishers offered when recorded.
+
+        None of them are known of ROS 1 bags and of recorders that wrote none down.
+        """
+        found: dict[str, list[tuple[str, list[Qos]]]] = {}
+        for connection in self._reader.connections:
+            profiles = list(getattr(connection.ext, "offered_qos_profiles", None) or [])
+            found.setdefault(connection.topic, []).append((connection.msgtype, profiles))
+        return found
 
     @property
     def start_ns(self) -> int:

@@ -124,6 +124,17 @@ def find_named(available: Sequence[Topic], name: str, msgtype: str) -> Topic | N
     return exact[0] if exact else (fitting[0] if len(fitting) == 1 else None)
 
 
+def candidates(typed: Sequence[Topic], name: str, types: Sequence[str]) -> list[list[Topic]]:
+    """Of topics of fitting types, who could be an input whose name none of them has.
+
+    Groups, the better ones first; the first non-empty one decides, if it has one member.
+    """
+    free = [t for t in typed if not _is_own(t)]
+    ending = [t for t in free if _ends(t, name)]
+    rounds = [ending] if len(ending) == 1 else []
+    return rounds + [[t for t in free if t.msgtype == kind] for kind in types]
+
+
 def _ends(topic: Topic, name: str) -> bool:
     return f"/{_bare(topic)}".endswith("/" + name.lstrip("/"))
 
@@ -148,26 +159,19 @@ class _Finder:
                 f"{self.source}: no topic {name} of type {' or '.join(types)} ({parameter});"
                 f" topics of that type: {have}"
             )
-        for candidates in self._rounds(typed, name, types):
-            if len(candidates) == 1:
-                why = f"the only {candidates[0].msgtype}"
-                return self._take(parameter, candidates[0], why)
-            if len(candidates) > 1:
+        for group in candidates(typed, name, types):
+            if len(group) == 1:
+                why = f"the only {group[0].msgtype}"
+                return self._take(parameter, group[0], why)
+            if len(group) > 1:
                 option = parameter.partition("[")[0]
                 value = "[NAME]" if option in ("topics.cameras", "topics.lidars") else "NAME"
                 raise BagError(
-                    f"{self.source}: {len(candidates)} topics could be {option}:"
-                    f" {_listed(candidates)}; choose with --set {option}={value}"
+                    f"{self.source}: {len(group)} topics could be {option}:"
+                    f" {_listed(group)}; choose with --set {option}={value}"
                 )
         self.notes[parameter] = "none in the bag"
         return None
-
-    def _rounds(self, typed: Sequence[Topic], name: str, types: Sequence[str]) -> list[list[Topic]]:
-        """Groups of candidates, the better ones first; the first non-empty one decides."""
-        free = [t for t in typed if not _is_own(t)]
-        ending = [t for t in free if _ends(t, name)]
-        rounds = [ending] if len(ending) == 1 else []
-        return rounds + [[t for t in free if t.msgtype == kind] for kind in types]
 
     def _take(self, parameter: str, topic: Topic, why: str) -> Topic:
         self.notes[parameter] = f"{topic.name} ({why})"
