@@ -29,7 +29,8 @@ class StampGate:
     """Refuses stamps that cannot be: zero, seen already, out of order, or jumped.
 
     A jump in time (a looped bag, a clock step) is believed when three stamps in a row agree on
-    it; until then, and for the odd corrupt stamp, the sample is refused.
+    it; until then, and for the odd corrupt stamp, the sample is refused. A sensor that goes on from
+    its own last stamp has not jumped when the others are far ahead of it: its messages are late.
     """
 
     def __init__(self, time_jump_s: float) -> None:
@@ -46,10 +47,14 @@ class StampGate:
         if stamp_ns <= 0:
             return Rejection(sensor, stamp_ns, Reason.ZERO_STAMP, "the stamp is not set")
         ahead = stamp_ns - self._latest_ns
+        previous = self._by_sensor.get(sensor, 0)
         if self._latest_ns and not -self._jump_ns <= ahead <= self._leap_ns:
+            if 0 < previous < stamp_ns and ahead < 0:
+                self._by_sensor[sensor] = stamp_ns
+                behind = f"{-ahead / NS_PER_S:.3f} s behind the latest stamp: held up on the way"
+                return Rejection(sensor, stamp_ns, Reason.LATE, behind)
             return self._suspect(sensor, stamp_ns, ahead)
         self._jumped.clear()
-        previous = self._by_sensor.get(sensor, 0)
         if stamp_ns == previous:
             return Rejection(sensor, stamp_ns, Reason.DUPLICATE, "same stamp as the one before")
         if stamp_ns < previous:
@@ -69,7 +74,8 @@ class StampGate:
         if len(self._jumped) >= _CONFIRMATIONS:
             self.jumps += 1
             self._jumped.clear()
-            self._by_sensor.clear()
+            # A leap ahead leaves the others' own stamps behind it as they were.
+            self._by_sensor = {s: n for s, n in self._by_sensor.items() if n <= stamp_ns}
             self._latest_ns = stamp_ns
             detail += "; believed, everything starts anew"
         return Rejection(sensor, stamp_ns, Reason.TIME_JUMP, detail)

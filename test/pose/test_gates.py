@@ -147,6 +147,27 @@ class TestStamps:
                 assert gate.check("gps", k * S).reason is Reason.TIME_JUMP
         assert gate.jumps == 0
 
+    def test_a_sensor_that_was_held_up_is_late_and_no_jump(self) -> None:
+        """GIVEN two sensors WHEN one comes 13 s behind the other, stamp after stamp, as after a
+        stall that made the faster one's queue run over THEN it is late, and time stays."""
+        gate = StampGate(1.0)
+        for k in range(1, 100):
+            assert gate.check("imu", T0 + k * S // 10) is None
+            if k % 10 == 0:
+                assert gate.check("odom", T0 + k * S // 10) is None
+        ahead = T0 + 40 * S  # the stall: what came in between ran over
+        said = [gate.check("imu", ahead + k * S // 10) for k in range(6)]
+        assert [r is not None and r.reason is Reason.TIME_JUMP for r in said] == [True] * 3 + [
+            False
+        ] * 3
+        for k in range(6, 60):
+            assert gate.check("imu", ahead + k * S // 10) is None
+            late = gate.check("odom", T0 + 27 * S + k * S // 10)
+            assert late is not None
+            assert late.reason is Reason.LATE
+            assert "held up on the way" in late.detail
+        assert gate.jumps == 1
+
 
 class TestReacceptance:
     def offsets(self, gate: Reacceptance, offsets, speed: float = 5.0, rate: float = 5.0):
