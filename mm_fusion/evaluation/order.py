@@ -47,16 +47,16 @@ class Arrival:
         return _RANKS.get(type(self.sample), 1)
 
 
-def read_samples(bag: Bag, inputs: Inputs, intensity_max: float = 0.0) -> Iterator[Arrival]:
+def read_samples(bag: Bag, inputs: Inputs, lidars: wire.Lidars | None = None) -> Iterator[Arrival]:
     """The input messages of a bag, decoded, in the order they were recorded.
 
-    ``intensity_max`` is the parameter lidar.intensity_max.
+    ``lidars`` as in :func:`wire.decode`; samples arrived when they were recorded.
     """
     names = _sensors(inputs)
     last_ns = 0
     for message in bag.messages(names):
         sensor = names[message.topic]
-        sample = wire.decode(message.msgtype, message.raw, sensor, intensity_max)
+        sample = wire.decode(message.msgtype, message.raw, sensor, lidars, message.log_ns)
         stamp_ns = _instant_ns(sample)
         if stamp_ns == 0:  # what has no time of its own stays where it was recorded
             stamp_ns = last_ns or message.log_ns

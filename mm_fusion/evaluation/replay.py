@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mm_fusion import wire
 from mm_fusion.config import Config
 from mm_fusion.errors import StageError
 from mm_fusion.evaluation import records
@@ -106,6 +107,7 @@ class _Drive:
         self.bag, self.inputs, self.config, self.network = bag, inputs, config, network
         self.roads = Roads(config, network, time.perf_counter_ns)
         self.tally = Tally(config)
+        self.lidars = wire.Lidars(config.lidar, config.topics.lidars)
 
     def run(self, directory: Path, show: Progress, label: str) -> dict[str, Any]:
         """Drive the whole bag, write the files, answer the summary."""
@@ -114,7 +116,7 @@ class _Drive:
             for arrival in calibration_first(self.bag, self.inputs):
                 self._take(arrival, files)
             first_ns, span_ns = self.bag.start_ns, max(self.bag.end_ns - self.bag.start_ns, 1)
-            arrivals = read_samples(self.bag, self.inputs, self.config.lidar.intensity_max)
+            arrivals = read_samples(self.bag, self.inputs, self.lidars)
             for arrival in in_stamp_order(arrivals, self.config):
                 self.tally.arrived(arrival.sample)
                 self._take(arrival, files)
@@ -125,7 +127,12 @@ class _Drive:
         spent_s = time.perf_counter() - started
         summary = summarize(
             self.tally,
-            source={"kind": "replay", "bag": str(self.bag.path), "topics": self.inputs.notes},
+            source={
+                "kind": "replay",
+                "bag": str(self.bag.path),
+                "topics": self.inputs.notes,
+                "lidars": self.lidars.report(),
+            },
             config=self.config,
             provider=self.network.provider if self.network else None,
             network=_facts(self.network),

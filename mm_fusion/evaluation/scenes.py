@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mm_fusion import wire
 from mm_fusion.config import Config
 from mm_fusion.evaluation.bags import Bag
 from mm_fusion.evaluation.calibrating import calibration_of
@@ -64,7 +65,8 @@ def load_scenes(
     reach_ns = round(config.sync.max_dt_s * NS_PER_S)
     offset_ns = round(config.sync.camera_offset_s * NS_PER_S)
     camera = inputs.cameras[0].name.lstrip("/") if inputs.cameras[0] else ""
-    for arrival in read_samples(bag, inputs, config.lidar.intensity_max):
+    lidars = wire.Lidars(config.lidar, config.topics.lidars)
+    for arrival in read_samples(bag, inputs, lidars):
         sample = arrival.sample
         if isinstance(sample, LidarSweep) and sample.stamp_ns in wanted:
             sweeps[sample.stamp_ns] = sample

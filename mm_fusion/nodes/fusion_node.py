@@ -77,6 +77,7 @@ class FusionNode(ManagedNode):
         )
         topics = config.topics
         self._names = (*topics.cameras, *topics.lidars, topics.motion)
+        self._lidars = wire.Lidars(config.lidar, topics.lidars)
         self._intake = Intake(self._names, config.nodes.input_timeout_s)
         self._arrived_ns: dict[tuple[str, int], int] = {}
         self._with_info: set[str] = set()
@@ -144,7 +145,9 @@ class FusionNode(ManagedNode):
 
     def _on_raw(self, type_name: str, raw: bytes, sensor: str) -> None:
         self._intake.arrived(sensor)
-        sample = wire.decode(type_name, raw, sensor, self._config.lidar.intensity_max)
+        sample = wire.decode(type_name, raw, sensor, self._lidars, time.time_ns())
+        for text in self._lidars.news():
+            self.get_logger().info(text)
         if isinstance(sample, (CameraFrame, LidarSweep)):
             self._need(sample.frame_id)
             self._arrived_ns[sensor, sample.stamp_ns] = time.perf_counter_ns()
@@ -262,6 +265,8 @@ class FusionNode(ManagedNode):
         self._intake.report_to(report)
         self._timings.report_to(report)
         report.put("provider", self._network.provider)
+        for sensor, text in self._lidars.report().items():
+            report.put(f"points/{sensor}", text)
         if self._transforms is None:
             report.message_ok = "not active"
             return [report]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mm_fusion.samples import LidarSweep, Reason
 from mm_fusion.wire.cdr import U8, CdrReader, Header, WireError, malformed
-from mm_fusion.wire.meaning import intensity_scale, point_times
+from mm_fusion.wire.lidars import Lidars
 
 # sensor_msgs/PointField: the number of a datatype and numpy's name for it.
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
@@ -42,7 +42,9 @@ class PointLayout(NamedTuple):
     time_field: str
 
 
-def read_point_cloud(reader: CdrReader, sensor: str, intensity_max: float = 0.0) -> LidarSweep:
+def read_point_cloud(
+    reader: CdrReader, sensor: str, lidars: Lidars | None = None, arrival_ns: int = 0
+) -> LidarSweep:
     """A sensor_msgs/msg/PointCloud2."""
     header = reader.header()
     height, width, count = reader.unpack("III", 4)
@@ -52,7 +54,7 @@ def read_point_cloud(reader: CdrReader, sensor: str, intensity_max: float = 0.0)
     data = reader.octets()
     reader.unpack("B", 1)  # is_dense: many drivers get it wrong, so NaNs are looked for anyway
     shape = CloudShape(height, width, big != 0, point_step, row_step)
-    return point_cloud(sensor, header, shape, fields, data, intensity_max)
+    return point_cloud(sensor, header, shape, fields, data, lidars, arrival_ns)
 
 
 def point_cloud(
@@ -61,9 +63,10 @@ def point_cloud(
     shape: CloudShape,
     fields: tuple[Field, ...],
     data: U8,
-    intensity_max: float = 0.0,
+    lidars: Lidars | None = None,
+    arrival_ns: int = 0,
 ) -> LidarSweep:
-    """A sweep on the bytes ``data`` uint8 [n]. ``intensity_max`` as in the parameter of that name.
+    """A sweep on the bytes ``data`` uint8 [n]; ``lidars`` remembers what its fields mean.
 
     Raises WireError: EMPTY_CLOUD, MISSING_FIELD (no x, y or z), or MALFORMED.
     """
@@ -71,26 +74,22 @@ def point_cloud(
         raise WireError(Reason.EMPTY_CLOUD, f"cloud of {shape.height} x {shape.width} points")
     layout = point_layout(fields, shape.is_bigendian, shape.point_step)
     points = _view(shape, layout.dtype, data)
-    unit_ns, offset_ns, remark = 1e9, 0, ""
-    time_field = layout.time_field
-    if time_field:
-        found = point_times(points, time_field, header.stamp_ns)
-        unit_ns, offset_ns, remark = found.unit_ns, found.offset_ns, found.remark
-        time_field = "" if remark else time_field
-    scale = 1.0
-    if layout.intensity_field:
-        scale = intensity_scale(points, layout.intensity_field, intensity_max)
+    known = Lidars() if lidars is None else lidars
+    found = known.fields(
+        sensor, points, layout.intensity_field, layout.time_field, header.stamp_ns, arrival_ns
+    )
     return LidarSweep(
         sensor=sensor,
         stamp_ns=header.stamp_ns,
         frame_id=header.frame_id,
         points=points,
         intensity_field=layout.intensity_field,
-        intensity_scale=scale,
-        time_field=time_field,
-        time_unit_ns=unit_ns,
-        time_offset_ns=offset_ns,
-        remark=remark,
+        intensity_scale=found.intensity_scale,
+        time_field=found.time_field,
+        time_unit_ns=found.time_unit_ns,
+        time_offset_ns=found.time_offset_ns,
+        remark=found.remark,
+        arrival_ns=arrival_ns,
     )
 
 

@@ -14,17 +14,25 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_BIT_DEPTH_AT = 24
 
 
-def read_image(reader: CdrReader, sensor: str) -> CameraFrame:
+def read_image(reader: CdrReader, sensor: str, arrival_ns: int = 0) -> CameraFrame:
     """A sensor_msgs/msg/Image."""
     header = reader.header()
     height, width = reader.unpack("II", 4)
     encoding = reader.string()
     reader.unpack("B", 1)  # is_bigendian says nothing about 8-bit pixels
-    return image(sensor, header, height, width, encoding, reader.uint32(), reader.octets())
+    step, data = reader.uint32(), reader.octets()
+    return image(sensor, header, height, width, encoding, step, data, arrival_ns)
 
 
 def image(
-    sensor: str, header: Header, height: int, width: int, encoding: str, step: int, data: U8
+    sensor: str,
+    header: Header,
+    height: int,
+    width: int,
+    encoding: str,
+    step: int,
+    data: U8,
+    arrival_ns: int = 0,
 ) -> CameraFrame:
     """A camera frame on the pixels ``data`` uint8 [n]. WireError where sizes contradict."""
     channels = CHANNELS.get(encoding)
@@ -40,18 +48,19 @@ def image(
     if len(data) < height * step:
         raise malformed(f"image: data must have height * step = {height * step}, got {len(data)}")
     rows = data[: height * step].reshape(height, step)
-    return CameraFrame(
-        sensor, header.stamp_ns, header.frame_id, encoding, height, width, step, rows
-    )
+    stamp_ns, frame_id = header
+    return CameraFrame(sensor, stamp_ns, frame_id, encoding, height, width, step, rows, arrival_ns)
 
 
-def read_compressed_image(reader: CdrReader, sensor: str) -> CameraFrame:
+def read_compressed_image(reader: CdrReader, sensor: str, arrival_ns: int = 0) -> CameraFrame:
     """A sensor_msgs/msg/CompressedImage."""
     header = reader.header()
-    return compressed_image(sensor, header, reader.string(), reader.octets())
+    return compressed_image(sensor, header, reader.string(), reader.octets(), arrival_ns)
 
 
-def compressed_image(sensor: str, header: Header, format_text: str, data: U8) -> CameraFrame:
+def compressed_image(
+    sensor: str, header: Header, format_text: str, data: U8, arrival_ns: int = 0
+) -> CameraFrame:
     """A camera frame on JPEG or PNG bytes ``data`` uint8 [n].
 
     The codec is the one that ``format`` names, and the first bytes must agree; where ``format`` is
@@ -71,7 +80,7 @@ def compressed_image(sensor: str, header: Header, format_text: str, data: U8) ->
         if data[PNG_BIT_DEPTH_AT] > 8:
             depth = int(data[PNG_BIT_DEPTH_AT])
             raise WireError(Reason.UNKNOWN_ENCODING, f"PNG of {depth} bits per sample, not 8")
-    return CameraFrame(sensor, header.stamp_ns, header.frame_id, found, 0, 0, 0, data)
+    return CameraFrame(sensor, header.stamp_ns, header.frame_id, found, 0, 0, 0, data, arrival_ns)
 
 
 def _codec_of_bytes(data: U8) -> str:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pytest
 import wire_messages as w
 
+from mm_fusion.config_lidar import LidarConfig
 from mm_fusion.samples import LidarSweep, Reason, Rejection
-from mm_fusion.wire import decode, from_message
+from mm_fusion.wire import Lidars, decode, from_message
 
 XYZ = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
 
@@ -34,8 +35,8 @@ def rejection(answer: Any) -> Rejection:
     return answer
 
 
-def read(message: Any, little_endian: bool = True, intensity_max: float = 0.0) -> LidarSweep:
-    return sweep(decode(w.CLOUD, w.cdr(message, little_endian), "lidar", intensity_max))
+def read(message: Any, little_endian: bool = True, lidars: Any = None) -> LidarSweep:
+    return sweep(decode(w.CLOUD, w.cdr(message, little_endian), "lidar", lidars))
 
 
 # ------------------------------------------------------------------------------- the layout
@@ -236,9 +237,10 @@ def test_the_scale_of_intensity_is_told(name: str, kind: str, largest: float, sc
 
 def test_the_scale_of_intensity_can_be_given() -> None:
     cloud = points([("intensity", "<f4")])
-    assert read(w.cloud(cloud), intensity_max=100.0).intensity_scale == pytest.approx(0.01)
+    hundred = Lidars(LidarConfig(intensity_max=100.0))
+    assert read(w.cloud(cloud), lidars=hundred).intensity_scale == pytest.approx(0.01)
     message = w.cloud(cloud)
-    assert sweep(from_message(message, "l", 100.0)).intensity_scale == pytest.approx(0.01)
+    assert sweep(from_message(message, "l", hundred)).intensity_scale == pytest.approx(0.01)
 
 
 def test_nan_intensities_do_not_disturb_the_scale() -> None:
