@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,22 +55,27 @@ def environment(domain: int, logs: Path) -> dict[str, str]:
 
 
 class Child:
-    """One process: ``python -m mm_fusion.nodes.<name>``, its stderr in ``<logs>/<name>.log``.
+    """One process: ``python -m mm_fusion.nodes.<module>``, its stderr in ``<logs>/<name>.log``.
 
     ``said`` is the last line of JSON it printed. ``may_end``: its ending with 0 is no error.
     """
 
     def __init__(
-        self, name: str, arguments: Sequence[str], environ: dict[str, str], logs: Path
+        self,
+        module: str,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        logs: Path,
+        name: str = "",
     ) -> None:
-        self.name = name
-        self.log = logs / f"{name}.log"
+        self.name = name or module
+        self.log = logs / f"{self.name}.log"
         self.said: dict[str, Any] = {}
         self.cpu_s = 0.0
         self.may_end = False
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"mm_fusion.nodes.{name}", *arguments],
+                [sys.executable, "-m", f"mm_fusion.nodes.{module}", *arguments],
                 env=environ,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -91,6 +96,11 @@ class Child:
                 continue
             if isinstance(said, dict):
                 self.said = said
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
 
     @property
     def ended(self) -> bool:
@@ -149,9 +159,12 @@ class Family:
         self._logs = logs
         self.children: list[Child] = []
 
-    def start(self, name: str, *arguments: str) -> Child:
-        """Start one more."""
-        child = Child(name, arguments, self._environ, self._logs)
+    def start(
+        self, module: str, *arguments: str, name: str = "", extra: Mapping[str, str] | None = None
+    ) -> Child:
+        """Start one more: under a name of its own, with ``extra`` variables."""
+        environ = {**self._environ, **(extra or {})}
+        child = Child(module, arguments, environ, self._logs, name)
         self.children.append(child)
         return child
 
