@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from mm_fusion import parameters
+from mm_fusion.config_health import HealthConfig
 from mm_fusion.config_lidar import DeskewConfig, LidarConfig
 from mm_fusion.config_pose import PoseConfig
+from mm_fusion.config_sync import SyncConfig
 from mm_fusion.errors import ConfigError
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.parameters import param
@@ -45,7 +47,9 @@ class TopicsConfig:
         ("",), "CameraInfo topics in the same order; empty: camera_info beside the image topic"
     )
     camera_compressed: bool = param(False, "The camera topics carry CompressedImage (JPEG or PNG)")
-    lidars: tuple[str, ...] = param(("lidar/points",), "PointCloud2 topics; one is used so far")
+    lidars: tuple[str, ...] = param(
+        ("lidar/points",), "PointCloud2 topics, merged into one cloud in the base frame"
+    )
     gps: str = param("gps/fix", "NavSatFix topic")
     imu: str = param("imu/data", "Imu topic")
     wheels: str = param("wheel/odometry", "Topic with the body velocity from the wheels")
@@ -53,6 +57,14 @@ class TopicsConfig:
         "nav_msgs/msg/Odometry", "Message type of the wheel topic", choices=WHEEL_TYPES
     )
     motion: str = param("odometry/local", "Odometry that gives the fusion node its ego motion")
+
+    def lidar_names(self) -> tuple[str, ...]:
+        """The LIDARs; none where the parameter is ``[""]``."""
+        return tuple(name for name in self.lidars if name)
+
+    def camera_names(self) -> tuple[str, ...]:
+        """The cameras; none where the parameter is ``[""]``."""
+        return tuple(name for name in self.cameras if name)
 
 
 @dataclass(frozen=True)
@@ -63,47 +75,6 @@ class CalibrationConfig:
         ("",),
         "Sensor poses in the base frame that override TF, each 'frame x y z roll pitch yaw'"
         " (metres, radians)",
-    )
-
-
-@dataclass(frozen=True)
-class SyncConfig:
-    """The synchronizer: LIDAR-led, in sensor time."""
-
-    deadline_s: float = param(
-        0.1, "A set waits at most this long after the sweep's stamp", unit="s", low=0.0, high=1.0
-    )
-    max_dt_s: float = param(
-        0.06, "Largest stamp difference of a camera partner", unit="s", low=0.001, high=1.0
-    )
-    camera_offset_s: float = param(
-        0.0,
-        "Added to camera stamps before matching (clock correction)",
-        unit="s",
-        low=-1.0,
-        high=1.0,
-    )
-    queue_size: int = param(30, "Messages kept per sensor", low=2, high=1000)
-    lidar_timeout_s: float = param(
-        0.25,
-        "Without a sweep for this long (above the LIDAR's period) cameras lead the sets",
-        unit="s",
-        low=0.02,
-        high=10.0,
-    )
-    camera_timeout_s: float = param(
-        1.0,
-        "Sets do not wait for a camera that has been silent this long",
-        unit="s",
-        low=0.02,
-        high=10.0,
-    )
-    time_jump_s: float = param(
-        0.3,
-        "A stamp further back than this resets the synchronizer (loop of a bag, clock step)",
-        unit="s",
-        low=0.05,
-        high=3600.0,
     )
 
 
@@ -236,13 +207,15 @@ class Config:
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     obstacles: ObstaclesConfig = field(default_factory=ObstaclesConfig)
     pose: PoseConfig = field(default_factory=PoseConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     nodes: NodesConfig = field(default_factory=NodesConfig)
 
     def __post_init__(self) -> None:
-        if len(self.topics.lidars) != 1:
-            raise ConfigError(
-                f"topics.lidars: exactly one LIDAR is supported, got {len(self.topics.lidars)}"
-            )
+        topics = self.topics
+        for what, names in (("lidars", topics.lidars), ("cameras", topics.cameras)):
+            if names != ("",) and ("" in names or len(set(names)) < len(names)):
+                raise ConfigError(f"topics.{what}: names must differ, got {list(names)}")
+        self.sync.check_sensors(topics.lidar_names(), topics.camera_names())
         self.lidar.check_count(len(self.topics.lidars))
         infos = self.topics.camera_infos
         if infos != ("",) and len(infos) != len(self.topics.cameras):
