@@ -37,6 +37,7 @@ class Parameter:
     low: float | None
     high: float | None
     choices: tuple[str, ...]
+    any_length: bool = False
 
     def range_text(self) -> str:
         """The allowed values in words, "" where anything of the type goes."""
@@ -57,14 +58,19 @@ def param(
     low: float | None = None,
     high: float | None = None,
     choices: Sequence[str] = (),
+    any_length: bool = False,
 ) -> Any:
-    """Declare a parameter as a dataclass field. ``low`` and ``high`` are allowed values too."""
+    """Declare a parameter as a dataclass field. ``low`` and ``high`` are allowed values too.
+
+    A list of numbers is as long as its default, unless it may have ``any_length`` but none.
+    """
     meta = {
         "description": description,
         "unit": unit,
         "low": low,
         "high": high,
         "choices": tuple(choices),
+        "any_length": any_length,
     }
     return dataclasses.field(default=default, metadata=meta)
 
@@ -100,6 +106,7 @@ def describe(config_type: type, prefix: str = "") -> Iterator[Parameter]:
             low=meta["low"],
             high=meta["high"],
             choices=meta["choices"],
+            any_length=meta["any_length"],
         )
 
 
@@ -143,7 +150,9 @@ def check(p: Parameter, value: Any) -> Value:
         # ROS parameters cannot hold an empty list of texts; [""] stands for it.
         return tuple(value) or ("",)
     assert isinstance(p.default, tuple)
-    if len(value) != len(p.default):
+    if p.any_length and not value:
+        raise ConfigError(f"{p.name}: must have at least one number, got none")
+    if not p.any_length and len(value) != len(p.default):
         raise ConfigError(f"{p.name}: must have {len(p.default)} numbers, got {len(value)}")
     return tuple(float(_number(p, v)) for v in value)
 

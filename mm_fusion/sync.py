@@ -37,7 +37,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mm_fusion.config import SyncConfig
+from mm_fusion.config_sync import SyncConfig, offsets_of
 from mm_fusion.errors import ConfigError
 from mm_fusion.samples import (
     NS_PER_S,
@@ -182,7 +182,8 @@ class Synchronizer:
         self._queue_size = config.queue_size
         self._deadline_ns = round(config.deadline_s * NS_PER_S)
         self._max_dt_ns = round(config.max_dt_s * NS_PER_S)
-        self._camera_offset_ns = round(config.camera_offset_s * NS_PER_S)
+        offsets_of(config.camera_offsets_s, len(self._cameras), "sync.camera_offsets_s", "camera")
+        self._camera_offset_ns = round(config.camera_offsets_s[0] * NS_PER_S)
         self._lidar_timeout_ns = round(config.lidar_timeout_s * NS_PER_S)
         self._camera_timeout_ns = round(config.camera_timeout_s * NS_PER_S)
         self._time_jump_ns = round(config.time_jump_s * NS_PER_S)

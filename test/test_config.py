@@ -45,10 +45,46 @@ def test_mistakes_are_named() -> None:
         config.load("[", "robot.yaml")
 
 
-@pytest.mark.parametrize("lidars", [["a", "b"]])
-def test_one_lidar_is_supported(lidars: list[str]) -> None:
-    with pytest.raises(ConfigError, match=r"topics\.lidars.*got 2"):
-        config.from_values({"topics.lidars": lidars})
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"topics.lidars": list("abcde")}, r"topics\.lidars: at most 4 .* got 5"),
+        ({"topics.cameras": list("abcdefghijklm")}, r"topics\.cameras: at most 12 .* got 13"),
+        ({"topics.lidars": ["a", "a"]}, r"topics\.lidars: names must differ"),
+        ({"topics.cameras": ["a", ""]}, r"topics\.cameras: names must differ"),
+        ({"sync.reference": "roof"}, r"sync\.reference: must be among .*lidar/points.* got roof"),
+        ({"sync.required": ["roof"]}, r"sync\.required: must be among .* got roof"),
+        (
+            {"topics.cameras": ["a", "b", "c"], "sync.camera_offsets_s": [0.1, 0.2]},
+            r"sync\.camera_offsets_s: .* one per camera \(3\), got 2",
+        ),
+        (
+            {"topics.lidars": ["a"], "sync.lidar_offsets_s": [0.1, 0.2]},
+            r"sync\.lidar_offsets_s: .* one per LIDAR \(1\), got 2",
+        ),
+        ({"sync.camera_offsets_s": []}, r"sync\.camera_offsets_s: must have at least one"),
+        ({"sync.camera_offset_s": 0.1}, r"no such parameter; did you mean sync\.camera_offsets_s"),
+    ],
+)
+def test_what_sensors_there_may_be(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.from_values(values)
+
+
+def test_several_lidars_and_cameras_each_with_its_offset() -> None:
+    found = config.from_values(
+        {
+            "topics.lidars": ["a", "b"],
+            "topics.cameras": ["c", "d", "e"],
+            "sync.lidar_offsets_s": [0.0, 0.01],
+            "sync.camera_offsets_s": [0.02],
+            "sync.reference": "d",
+            "sync.required": ["a", "e"],
+        }
+    )
+    assert found.topics.lidar_names() == ("a", "b")
+    assert found.sync.lidar_offsets_s == (0.0, 0.01)
+    assert config.from_values({"topics.lidars": [""]}).topics.lidar_names() == ()
 
 
 @pytest.mark.parametrize(

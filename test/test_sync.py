@@ -115,7 +115,7 @@ def test_every_camera_is_waited_for_and_gets_its_own_best() -> None:
 
 def test_a_camera_offset_moves_frames_before_matching() -> None:
     # GIVEN a camera whose clock is 40 ms behind
-    sync = make(camera_offset_s=0.04)
+    sync = make(camera_offsets_s=(0.04,))
     # WHEN its stamps are 60 and 93 THEN they are instants 100 and 133
     answers = run(sync, frame(60), sweep(100))
     assert [dts(s)["front"] for s in sets(answers)] == [0.0]

@@ -63,7 +63,7 @@ def load_scenes(
     sweeps: dict[int, LidarSweep] = {}
     frames: dict[int, CameraFrame] = {}
     reach_ns = round(config.sync.max_dt_s * NS_PER_S)
-    offset_ns = round(config.sync.camera_offset_s * NS_PER_S)
+    offset_ns = round(config.sync.camera_offsets_s[0] * NS_PER_S)
     camera = inputs.cameras[0].name.lstrip("/") if inputs.cameras[0] else ""
     lidars = wire.Lidars(config.lidar, config.topics.lidars)
     for arrival in read_samples(bag, inputs, lidars):

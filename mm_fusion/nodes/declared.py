@@ -106,7 +106,8 @@ def descriptor(p: parameters.Parameter) -> ParameterDescriptor:
     if p.choices:
         out.additional_constraints = "one of " + ", ".join(p.choices)
     if p.kind == "float[]":
-        out.additional_constraints = f"exactly {len(p.default)} numbers"  # type: ignore[arg-type]
+        count = "one or more" if p.any_length else f"exactly {len(p.default)}"  # type: ignore[arg-type]
+        out.additional_constraints = f"{count} numbers"
     if p.low is None and p.high is None:
         return out
     if p.kind == "int":
