@@ -1,4 +1,4 @@
-"""A spinning LIDAR: beams, rolling sweep, returns by material, range and angle."""
+"""A spinning LIDAR: beams, rolling sweep, returns by material, range, angle and weather."""
 
 from __future__ import annotations
 
@@ -9,13 +9,42 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.geometry import RigidTransform
+from mm_fusion.sim.devices import beam_table as beam_table
+from mm_fusion.sim.materials import Texture
 from mm_fusion.sim.raycast import packed
-from mm_fusion.sim.world import Surface, World
+from mm_fusion.sim.shading import window_panes
+from mm_fusion.sim.weather import Weather
+from mm_fusion.sim.world import LabelledScene, Surface, World
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
 
 _SECTORS = 12
+_PANES = 2  # a ray goes into a car through one, and out through another
+_STEP_M = 0.03  # by which a ray is set behind the pane it goes through
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Channels:
+    """How the beams of one device differ: ``range_bias_m``, ``gain`` and ``offset`` of the
+    intensity, all [B]. ``quantum`` is the intensity's step, 1/255 or 1/100."""
+
+    range_bias_m: F64
+    gain: F64
+    offset: F64
+    quantum: float = 1.0 / 255.0
+
+    @staticmethod
+    def random(rng: np.random.Generator, beams: int) -> Channels:
+        """A device as it comes from calibration, good or not so good."""
+        spread = float(rng.uniform(0.0, 1.0))
+        return Channels(
+            rng.normal(scale=0.008 * spread, size=beams),
+            np.exp(rng.normal(scale=0.25 * spread, size=beams)),
+            -np.abs(rng.normal(scale=0.10 * spread, size=beams)),
+            float(rng.choice([1.0 / 255.0, 1.0 / 100.0])),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +54,8 @@ class LidarSpec:
     ``elevations_rad`` [B] from the lowest beam to the highest, ``columns`` azimuth steps a turn,
     turning clockwise seen from above (azimuth falls) from ``start_azimuth_rad`` in the sensor's
     frame. ``strength`` is the share of light a perfect surface at ``max_range_m`` must give back.
+    ``heights_m`` [B] is how far above the sensor's origin each beam leaves it (None: not at all),
+    ``channels`` how the beams differ (None: they do not).
     """
 
     elevations_rad: F64
@@ -38,6 +69,8 @@ class LidarSpec:
     dropout: float = 0.01
     intensity_gain: float = 1.0
     strength: float = 0.06
+    heights_m: F64 | None = None
+    channels: Channels | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,22 +88,13 @@ class Sweep:
     object_id: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
-def beam_table(name: str) -> F64:
-    """Elevations [B] rad of a kind of device, lowest first."""
-    tables = {
-        "16": np.linspace(-15.0, 15.0, 16),
-        "32": np.linspace(-30.67, 10.67, 32),
-        "32u": np.concatenate(
-            [[-25.0, -15.6, -11.3, -8.8], np.linspace(-7.2, 4.7, 24), [5.7, 7.3, 10.3, 15.0]]
-        ),
-        "64": np.concatenate([np.linspace(-24.8, -8.83, 32), np.linspace(-8.33, 2.0, 32)]),
-        "64u": np.linspace(-22.5, 22.5, 64),
-        "128": np.linspace(-22.5, 22.5, 128),
-    }
-    return np.asarray(np.deg2rad(tables[name]))
-
-
-def sweep(world: World, spec: LidarSpec, end_s: float, rng: np.random.Generator) -> Sweep:
+def sweep(
+    world: World,
+    spec: LidarSpec,
+    end_s: float,
+    rng: np.random.Generator,
+    weather: Weather | None = None,
+) -> Sweep:
     """One turn that ends at ``end_s``, taken while the ego vehicle and the traffic move.
 
     Every ray starts where the sensor is at the ray's instant. Movers stand still within each of
@@ -89,17 +113,20 @@ def sweep(world: World, spec: LidarSpec, end_s: float, rng: np.random.Generator)
     rotation = world_from_base @ spec.base_from_lidar.rotation
     origin = world.ego.position(times) + world_from_base @ spec.base_from_lidar.translation
     rays = np.einsum("cij,cbj->cbi", rotation, direction).astype(np.float32)
-    start = np.repeat(origin.astype(np.float32), beams, axis=0)
-    found = _cast(world, spec, rays, start, times, origin)
-    keep, measured, intensity = _measure(world, spec, found, rays.reshape(-1, 3), rng)
-    index = np.flatnonzero(keep)
-    points = direction.reshape(-1, 3)[index] * measured[index, None]
+    heights = np.zeros(beams) if spec.heights_m is None else spec.heights_m
+    start = origin[:, None] + heights[:, None] * rotation[:, None, :, 2]
+    flat = packed(start.reshape(-1, 3).astype(np.float32), rays.reshape(-1, 3))
+    found = _cast(world, spec, flat, times, origin, rng)
+    answer = _measure(world, spec, found, flat, rng, Weather() if weather is None else weather)
+    index = np.flatnonzero(answer.keep)
+    points = direction.reshape(-1, 3)[index] * answer.range_m[index, None]
+    points[:, 2] += heights[index % beams]
     return Sweep(
         points.astype(np.float32),
-        intensity[index],
+        answer.intensity[index],
         (index % beams).astype(np.uint16),
         seconds[index // beams].astype(np.float32),
-        found.object_id[index],
+        answer.object_id[index],
     )
 
 
@@ -110,44 +137,97 @@ def _directions(azimuth: F64, elevation: F64) -> F64:
     return np.stack([ca * ce, sa * ce, np.broadcast_to(se, (len(azimuth), len(elevation)))], -1)
 
 
-def _cast(world: World, spec: LidarSpec, rays: F32, start: F32, times: F64, origin: F64) -> Surface:
-    """Cast the whole turn at what stands, and each part of it at the movers of that moment."""
-    columns, beams = rays.shape[:2]
-    flat = packed(start, rays.reshape(-1, 3))
-    still = world.cast(flat, None)
-    bounds = np.linspace(0, columns, _SECTORS + 1).astype(int)
-    for a, b in pairwise(bounds):
+def _cast(
+    world: World, spec: LidarSpec, flat: F32, times: F64, origin: F64, rng: np.random.Generator
+) -> Surface:
+    """Cast each part of the turn at what stands, and at the movers of that moment."""
+    beams = len(spec.elevations_rad)
+    parts = []
+    for a, b in pairwise(np.linspace(0, len(times), _SECTORS + 1).astype(int)):
         middle = (a + b) // 2
-        heading = rays[middle, beams // 2]
+        heading = flat[middle * beams + beams // 2, 3:]
         sector = (float(np.arctan2(heading[1], heading[0])), np.pi / _SECTORS + 0.03)
         moving = world.moving_scene(float(times[middle]), origin[middle], spec.max_range_m, sector)
-        if moving is None:
-            continue
-        part = slice(a * beams, b * beams)
-        found = world.cast_moving(flat[part], moving)
-        nearer = found.range_m < still.range_m[part]
-        for name in ("range_m", "normal", "material", "object_id"):
-            getattr(still, name)[part][nearer] = getattr(found, name)[nearer]
-    return still
+        parts.append(_through_glass(world, flat[a * beams : b * beams], moving, rng))
+    return Surface.joined(parts)
+
+
+def _through_glass(
+    world: World, rays: F32, moving: LabelledScene | None, rng: np.random.Generator
+) -> Surface:
+    """First surfaces that do not let the rays through."""
+    found = world.cast(rays, moving)
+    going = np.arange(len(rays))
+    for _ in range(_PANES):
+        through = world.materials.lidar_through[found.material[going]]
+        through = np.where(found.material[going] >= 0, through, 0.0)
+        passing = going[(through > 0) & (rng.random(len(going), dtype=np.float32) < through)]
+        if not len(passing):
+            break
+        way = found.range_m[passing] + np.float32(_STEP_M)
+        on = rays[passing]
+        on[:, :3] += on[:, 3:] * way[:, None]
+        beyond = world.cast(on, moving)
+        beyond.range_m[:] += way
+        found.put(passing, beyond)
+        going = passing
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """What comes back: ``keep`` [N], ``range_m`` [N], ``intensity`` [N], ``object_id`` [N]."""
+
+    keep: Bool
+    range_m: F32
+    intensity: F32
+    object_id: npt.NDArray[np.int64]
 
 
 def _measure(
-    world: World, spec: LidarSpec, found: Surface, rays: F32, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.bool_], F32, F32]:
-    """Who comes back [N], with which range and intensity: a surface answers by its reflectivity,
-    the cosine of incidence and the inverse square of its range."""
+    world: World,
+    spec: LidarSpec,
+    found: Surface,
+    rays: F32,
+    rng: np.random.Generator,
+    weather: Weather,
+) -> _Answers:
+    """Who comes back, with which range and intensity: a surface answers by its reflectivity, the
+    cosine of incidence and the inverse square of its range, less what the air takes."""
+    count = len(rays)
     range_m = np.where(np.isfinite(found.range_m), found.range_m, 1e6).astype(np.float32)
-    cosine = np.abs(np.einsum("ij,ij->i", rays, found.normal))
-    reflectivity = world.materials.reflectivity[found.material]
-    signal = (reflectivity + 0.02) * (cosine + 0.02) ** 0.7 * (spec.max_range_m / range_m) ** 2
+    cosine = np.abs(np.einsum("ij,ij->i", rays[:, 3:], found.normal))
+    materials = world.materials
+    reflectivity = materials.reflectivity[found.material]
+    if weather.wet > 0.0:  # water on level surfaces sends the light away
+        reflectivity = reflectivity * (1.0 - 0.6 * weather.wet * np.abs(found.normal[:, 2]) ** 4)
+    # a clear coat mirrors: seen from aside little of it comes back
+    sharp = np.where(materials.texture[found.material] == Texture.PAINT, 1.2, 0.7)
+    signal = (reflectivity + 0.02) * (cosine + 0.02) ** sharp
+    signal *= (spec.max_range_m / range_m) ** 2 * weather.transmission(range_m)
     chance = 1.0 - np.exp(-signal / spec.strength)
-    chance *= world.materials.lidar_return[found.material] * (1.0 - spec.dropout)
-    back = rng.random(len(range_m), dtype=np.float32) < chance
-    keep = back & (range_m > spec.min_range_m) & (range_m < spec.max_range_m)
+    chance *= materials.lidar_return[found.material] * (1.0 - spec.dropout)
+    chance *= 1.0 - 0.75 * window_panes(materials, found, rays)
+    keep = rng.random(count, dtype=np.float32) < chance
     keep &= found.material >= 0
-    noise = rng.normal(size=len(range_m)).astype(np.float32)
-    measured = range_m + spec.range_sigma_m * noise
-    grain = 1.0 + 0.12 * rng.standard_normal(len(range_m), dtype=np.float32)
-    intensity = spec.intensity_gain * reflectivity * (0.35 + 0.65 * cosine) * grain
-    intensity = np.round(np.clip(intensity, 0.0, 1.0) * 255.0) / 255.0
-    return keep, measured, intensity.astype(np.float32)
+    grain = 1.0 + 0.12 * rng.standard_normal(count, dtype=np.float32)
+    intensity = spec.intensity_gain * reflectivity * (0.45 + 0.55 * cosine) * grain
+    object_id = found.object_id
+    drops = weather.clutter_ranges(count, rng)
+    early = drops < range_m
+    if early.any():
+        range_m = np.where(early, drops, range_m)
+        intensity = np.where(early, 0.08 * rng.random(count, dtype=np.float32), intensity)
+        object_id = np.where(early, -1, object_id)
+        keep |= early
+    keep &= (range_m > spec.min_range_m) & (range_m < spec.max_range_m)
+    range_m = range_m + spec.range_sigma_m * rng.standard_normal(count, dtype=np.float32)
+    quantum = 1.0 / 255.0
+    if spec.channels is not None:
+        ring = np.arange(count) % len(spec.elevations_rad)
+        quantum = spec.channels.quantum
+        range_m = range_m + spec.channels.range_bias_m[ring]
+        intensity = spec.channels.gain[ring] * intensity + spec.channels.offset[ring]
+    intensity = np.round(np.clip(intensity, 0.0, 1.0) / quantum) * quantum
+    kept_range = np.asarray(range_m, np.float32)
+    return _Answers(keep, kept_range, np.minimum(intensity, 1.0).astype(np.float32), object_id)

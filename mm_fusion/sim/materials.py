@@ -28,12 +28,16 @@ class MaterialArrays:
     """The table by column, a row per material.
 
     ``albedo`` [M,3] linear RGB, ``reflectivity`` [M] at the LIDAR's wavelength 0..1,
-    ``lidar_return`` [M] share of rays that come back at all, ``texture`` [M], ``params`` [M,4].
+    ``lidar_return`` [M] share of rays that come back at all, ``lidar_through`` [M] share that go
+    on behind it, ``emission`` [M] how bright it is by itself at night, ``texture`` [M], ``params``
+    [M,4].
     """
 
     albedo: F32
     reflectivity: F32
     lidar_return: F32
+    lidar_through: F32
+    emission: F32
     texture: npt.NDArray[np.int32]
     params: F32
 
@@ -51,19 +55,25 @@ class MaterialTable:
         texture: Texture = Texture.PLAIN,
         params: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0),
         lidar_return: float = 1.0,
+        lidar_through: float = 0.0,
+        emission: float = 0.0,
     ) -> int:
         """Add a material and return its row."""
         rgb = np.clip(np.asarray(albedo, np.float64), 0.0, 1.0)
-        self._rows.append((rgb, reflectivity, lidar_return, int(texture), params))
+        lidar = (reflectivity, lidar_return, lidar_through)
+        self._rows.append((rgb, *lidar, emission, int(texture), params))
         return len(self._rows) - 1
 
     def arrays(self) -> MaterialArrays:
         """The table as arrays."""
-        albedo, reflectivity, lidar_return, texture, params = zip(*self._rows, strict=True)
+        columns = zip(*self._rows, strict=True)
+        albedo, reflectivity, returned, through, emission, texture, params = columns
         return MaterialArrays(
             np.asarray(albedo, np.float32),
             np.asarray(reflectivity, np.float32),
-            np.asarray(lidar_return, np.float32),
+            np.asarray(returned, np.float32),
+            np.asarray(through, np.float32),
+            np.asarray(emission, np.float32),
             np.asarray(texture, np.int32),
             np.asarray(params, np.float32),
         )

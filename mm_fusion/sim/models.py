@@ -19,12 +19,14 @@ class ObjectModel:
 
     ``size`` is (length, width, height) in metres; ``meshes`` holds one mesh per phase of a
     periodic motion, a single one for rigid objects; ``stride_m`` is the way of one period.
+    ``kind`` says more than the class, such as "van".
     """
 
     label: int
     size: tuple[float, float, float]
     meshes: tuple[Mesh, ...]
     stride_m: float = 1.0
+    kind: str = ""
 
     def mesh_at(self, travelled_m: float) -> Mesh:
         """The mesh after ``travelled_m`` of way."""

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.sim.materials import MaterialArrays, Texture
+from mm_fusion.sim.world import Surface
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -178,6 +179,20 @@ def _facade(point: F32, normal: F32, params: F32, material: I64) -> tuple[F32, B
     base = np.where(v < 0.25, 0.7, 1.0)
     factor = base * (0.94 + 0.1 * grime) * np.where(frame, 1.25, 1.0)
     return _f32(factor), window
+
+
+def window_panes(materials: MaterialArrays, found: Surface, rays: F32) -> Bool:
+    """Which of the surfaces that ``packed`` rays [N,6] met are panes in a painted façade [N]."""
+    panes = np.zeros(len(rays), np.bool_)
+    chosen = np.flatnonzero(
+        (found.material >= 0) & (materials.texture[found.material] == Texture.FACADE)
+    )
+    if len(chosen):
+        point = rays[chosen, :3] + rays[chosen, 3:] * found.range_m[chosen, None]
+        material = found.material[chosen]
+        _, glass = _facade(point, found.normal[chosen], materials.params[material], material)
+        panes[chosen] = glass
+    return panes
 
 
 def shade(

@@ -31,6 +31,21 @@ class Surface:
     material: I64
     object_id: I64
 
+    def put(self, index: I64, other: Surface) -> None:
+        """Overwrite the rays of ``index`` with another answer."""
+        for name in ("range_m", "normal", "material", "object_id"):
+            getattr(self, name)[index] = getattr(other, name)
+
+    @staticmethod
+    def joined(parts: Sequence[Surface]) -> Surface:
+        """One answer out of several, in their order."""
+        return Surface(
+            np.concatenate([p.range_m for p in parts]),
+            np.concatenate([p.normal for p in parts]),
+            np.concatenate([p.material for p in parts]),
+            np.concatenate([p.object_id for p in parts]),
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ObjectStates:
@@ -163,11 +178,6 @@ class World:
         for name in ("range_m", "normal", "material", "object_id"):
             getattr(still, name)[nearer] = getattr(found, name)[nearer]
         return still
-
-    @staticmethod
-    def cast_moving(rays: F32, moving: LabelledScene) -> Surface:
-        """First surfaces of the movers alone."""
-        return _surface(moving, rays)
 
     def occluded(
         self, rays: F32, far_m: float, moving: LabelledScene | None
