@@ -109,7 +109,7 @@ class SensorClock:
         self._second_end_ns = 0
         self._floor_ns: int | None = None
         self._held: list[tuple[int, int]] = []  # messages off the floor: a step, or a stall
-        self._onset = (0, 0)
+        self._irregular = False  # whether the first of them came with a jump of the stamps
         self._bursting = False
         for stamp_ns, arrival_ns in messages:
             self._recent.append((stamp_ns, arrival_ns))
@@ -182,7 +182,9 @@ class SensorClock:
         if held and (off_ns < 0) != (held[0][1] - held[0][0] < floor_ns):
             held = self._held = []
         if not held:
-            self._onset = (stamp_ns - before[0], arrival_ns - before[1])
+            period_ns = self.period_ns()
+            stamped_off_ns = abs(stamp_ns - before[0] - period_ns)
+            self._irregular = stamped_off_ns > abs(arrival_ns - before[1] - period_ns)
         held.append((stamp_ns, arrival_ns))
         event = self._look_for_burst(before, stamp_ns, arrival_ns, off_ns)
         enough = FALL_MESSAGES
@@ -197,7 +199,7 @@ class SensorClock:
     ) -> Event | None:
         """Two that were stamped a period apart and come together, long after their time."""
         together = 4 * (arrival_ns - before[1]) < stamp_ns - before[0]
-        if off_ns <= 0 or not together:
+        if off_ns <= 0 or self._irregular or not together:
             return None
         self.longest_burst_ns = max(self.longest_burst_ns, off_ns)
         if self._bursting:
@@ -214,10 +216,10 @@ class SensorClock:
             # Not one level but the way to another: a backlog that is being worked off.
             del held[: len(held) - enough + 1]
             return None
-        stamped_ns, arrived_ns = self._onset
-        period_ns, size_ns = self.period_ns(), min(ds_ns) - (self._floor_ns or 0)
+        size_ns = min(ds_ns) - (self._floor_ns or 0)
+        irregular = self._irregular
         self._begin(held)
-        if abs(stamped_ns - period_ns) <= abs(arrived_ns - period_ns):
+        if not irregular:
             self.delay_steps += 1
             return Event.DELAY
         self.jumps += 1
@@ -265,7 +267,7 @@ class SensorClock:
         points = np.array(self._recent, np.int64)
         spans = points[half : 2 * half] - points[:half]
         # Over a short time delays look like a rate.
-        long_ns = NS_PER_S if half < RECENT // 2 else NS_PER_S // 5
+        long_ns = NS_PER_S if half < RECENT // 2 else NS_PER_S // 20
         spans = spans[spans[:, 1] > max(long_ns, 20 * self.resolution_ns)]
         if len(spans) < half // 2:
             return 1.0
