@@ -35,22 +35,27 @@ class Device:
         return len(self.elevations_deg)
 
 
-def _device(
-    name: str, table: F64, columns: tuple[int, ...], reach: tuple[float, float]
-) -> Device:
+def _device(name: str, table: F64, columns: tuple[int, ...], reach: tuple[float, float]) -> Device:
     return Device(name, table, np.zeros(len(table)), columns, reach)
 
 
-_VLP32 = np.array(
-    [-25.0, -15.639, -11.31, -8.843, -7.254, -6.148, -5.333, -4.667, -4.0, -3.667, -3.333, -3.0]
-    + [-2.667, -2.333, -2.0, -1.667, -1.333, -1.0, -0.667, -0.333, 0.0, 0.333, 0.667, 1.0, 1.333]
-    + [1.667, 2.333, 3.333, 4.667, 7.0, 10.333, 15.0]
+_VLP32 = np.concatenate(
+    [
+        [-25.0, -15.639, -11.31, -8.843, -7.254, -6.148, -5.333, -4.667],
+        np.arange(-12, 6) / 3.0,
+        [2.333, 3.333, 4.667, 7.0, 10.333, 15.0],
+    ]
 )
 _HDL64 = np.concatenate([np.linspace(-24.33, -8.83, 32), np.linspace(-8.33, 2.0, 32)])
 # The lower block's lasers sit beneath the upper one's; within a block they fan out a little.
 _HDL64_HEIGHTS = np.concatenate([np.linspace(0.06, 0.11, 32), np.linspace(0.18, 0.22, 32)])
 _PANDAR64 = np.concatenate(
-    [[-25.0, -19.0], np.arange(-14.0, -6.5), np.linspace(-6.0, 2.0, 49), [3.0, 5.0, 8.0, 11.0, 15.0]]
+    [
+        [-25.0, -19.0],
+        np.arange(-14.0, -6.5),
+        np.linspace(-6.0, 2.0, 49),
+        [3.0, 5.0, 8.0, 11.0, 15.0],
+    ]
 )
 
 DEVICES: dict[str, Device] = {

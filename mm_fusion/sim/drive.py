@@ -21,9 +21,10 @@ from mm_fusion.samples import NS_PER_S, CameraModel
 from mm_fusion.sim import gnss, imu, wheels
 from mm_fusion.sim.bag import POINT_DTYPE, BagWriter, Messages
 from mm_fusion.sim.camera import CameraSpec, Picture, optical_mount, pixel_rays, render
+from mm_fusion.sim.devices import beam_table
 from mm_fusion.sim.faults import Effect, FaultPlan
 from mm_fusion.sim.frames import in_range
-from mm_fusion.sim.lidar import LidarSpec, Sweep, beam_table, sweep
+from mm_fusion.sim.lidar import LidarSpec, Sweep, sweep
 from mm_fusion.sim.shading import Light
 from mm_fusion.sim.traffic import Demand
 from mm_fusion.sim.world import World, build_world

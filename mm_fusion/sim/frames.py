@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.sim.camera import CameraSpec, Picture, optical_mount, pixel_rays, render
-from mm_fusion.sim.lidar import LidarSpec, Sweep, beam_table, sweep
+from mm_fusion.sim.devices import beam_table
+from mm_fusion.sim.lidar import LidarSpec, Sweep, sweep
 from mm_fusion.sim.shading import Light
 from mm_fusion.sim.traffic import Demand
 from mm_fusion.sim.world import ObjectStates, World, build_world

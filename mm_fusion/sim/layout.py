@@ -21,17 +21,24 @@ _HEADINGS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # east, north, west, south
 
 @dataclass(frozen=True, slots=True)
 class Street:
-    """A straight street of the plan: where its middle lies, one lane's width on either side of
-    it, and the width of a parking strip beyond each lane (0: none)."""
+    """A straight street of the plan: where its middle lies, the width of the carriageway of each
+    direction, of a parking strip beyond it (0: none), and the lanes of each direction."""
 
     middle_m: float
     lane_m: float
     parking_m: float
+    lanes: int = 1
 
     @property
     def half_m(self) -> float:
         """From the middle to the kerb."""
         return self.lane_m + self.parking_m
+
+    def lane_middle_m(self, share: float) -> float:
+        """From the street's middle to that of the lane at ``share`` (0..1) of the lanes there
+        are, the innermost first."""
+        lane = min(int(share * self.lanes), self.lanes - 1)
+        return self.lane_m * (lane + 0.5) / self.lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,11 @@ class Layout:
         self._wave_k = rng.normal(scale=0.06, size=(3, 2))
         self._wave_m = rng.uniform(0.0, 0.22, 3)
         self._wave_phase = rng.uniform(0, 2 * np.pi, 3)
+        hill = rng.uniform(0.0, 2 * np.pi)
+        self._hill_k = rng.uniform(0.02, 0.05) * np.array([np.cos(hill), np.sin(hill)])
+        # the steepest slope, on which half the towns have next to nothing
+        self._hill_slope = 0.07 * float(rng.uniform(0, 1)) ** 2
+        self._hill_phase = rng.uniform(0, 2 * np.pi)
 
     def _blocks(self) -> list[Block]:
         xs, ys = _intervals(self.columns), _intervals(self.rows)
@@ -94,7 +106,9 @@ class Layout:
     def road_z(self, plan: F64) -> F64:
         """Height of the road surface at plan points [N,2]."""
         waves = np.sin(plan @ self._wave_k.T + self._wave_phase)
-        return np.asarray(waves @ self._wave_m)
+        hill = np.sin(plan @ self._hill_k + self._hill_phase)
+        steep = self._hill_slope / np.linalg.norm(self._hill_k)
+        return np.asarray(waves @ self._wave_m + steep * hill)
 
     def ground_z(self, plan: F64) -> F64:
         """Height of the ground at plan points [N,2]: the road's, a kerb higher on the blocks."""
@@ -120,7 +134,8 @@ class Layout:
         heading = int(rng.integers(4))
         column = int(rng.integers(len(self.columns)))
         row = int(rng.integers(len(self.rows)))
-        corners = [self._lane_point(column, row, heading, offset_m)]
+        share = float(rng.random())  # of the lanes there are, from the left
+        corners = [self._lane_point(column, row, heading, offset_m, share)]
         travelled = 0.0
         while travelled < length_m:
             dx, dy = _HEADINGS[heading]
@@ -132,7 +147,7 @@ class Layout:
             choices = [heading] if turns <= 0 else [heading, (heading + 1) % 4, (heading - 1) % 4]
             inside = [h for h in choices if self._has_next(column, row, h)]
             new = int(rng.choice(inside)) if inside else heading
-            here = self._lane_corner(column, row, heading, new, offset_m)
+            here = self._lane_corner((column, row), heading, new, offset_m, share)
             travelled += float(np.abs(here - corners[-1]).sum())
             corners.append(here)
             turns -= int(new != heading)
@@ -143,20 +158,24 @@ class Layout:
         dx, dy = _HEADINGS[heading]
         return 0 <= column + dx < len(self.columns) and 0 <= row + dy < len(self.rows)
 
-    def _lane_point(self, column: int, row: int, heading: int, offset_m: float) -> F64:
+    def _lane_point(
+        self, column: int, row: int, heading: int, offset_m: float, share: float
+    ) -> F64:
         """Where the lane of a heading enters the middle of a crossing."""
         dx, dy = _HEADINGS[heading]
         street = self.rows[row] if dy == 0 else self.columns[column]
-        right = np.array([dy, -dx], float) * (street.lane_m / 2 + offset_m)
+        right = np.array([dy, -dx], float) * (street.lane_middle_m(share) + offset_m)
         centre = np.array([self.columns[column].middle_m, self.rows[row].middle_m])
         return np.asarray(centre + right)
 
-    def _lane_corner(self, column: int, row: int, old: int, new: int, offset_m: float) -> F64:
+    def _lane_corner(
+        self, crossing: tuple[int, int], old: int, new: int, offset_m: float, share: float
+    ) -> F64:
         """Where the lane of the old heading meets that of the new one."""
-        a = self._lane_point(column, row, old, offset_m)
+        a = self._lane_point(*crossing, old, offset_m, share)
         if new == old:
             return a
-        b = self._lane_point(column, row, new, offset_m)
+        b = self._lane_point(*crossing, new, offset_m, share)
         return np.array([b[0], a[1]]) if _HEADINGS[old][1] == 0 else np.array([a[0], b[1]])
 
 
@@ -165,7 +184,9 @@ def _streets(rng: np.random.Generator, extent_m: float) -> list[Street]:
     streets = []
     while position < extent_m:
         parking = float(rng.uniform(2.0, 2.4)) if rng.random() < 0.65 else 0.0
-        streets.append(Street(position, float(rng.uniform(2.9, 3.9)), parking))
+        lanes = int(rng.choice([1, 2, 3], p=[0.72, 0.24, 0.04]))
+        width = float(rng.uniform(2.9, 3.9)) * (lanes if lanes == 1 else 0.92 * lanes)
+        streets.append(Street(position, width, parking, lanes))
         position += float(rng.uniform(42.0, 85.0))
     return streets
 

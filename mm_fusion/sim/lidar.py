@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.geometry import RigidTransform
-from mm_fusion.sim.devices import beam_table as beam_table
+from mm_fusion.sim.devices import beam_table
 from mm_fusion.sim.materials import Texture
 from mm_fusion.sim.raycast import packed
 from mm_fusion.sim.shading import window_panes
@@ -19,6 +19,8 @@ from mm_fusion.sim.world import LabelledScene, Surface, World
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
+
+__all__ = ["Channels", "LidarSpec", "Sweep", "beam_table", "sweep"]
 
 _SECTORS = 12
 _PANES = 2  # a ray goes into a car through one, and out through another

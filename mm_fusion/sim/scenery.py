@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from mm_fusion.sim.materials import MaterialTable, Texture
-from mm_fusion.sim.mesh import Mesh, blob, box, gable, leaves, loft, merge, tube
+from mm_fusion.sim.mesh import Mesh, blob, box, gable, grid, leaves, loft, merge, tube
 
 Rng = np.random.Generator
 
@@ -19,7 +19,12 @@ class SceneryFactory:
     def __init__(self, table: MaterialTable, rng: Rng) -> None:
         self._table, self._rng = table, rng
         add, noise = table.add, Texture.NOISE
-        self.asphalt = add(np.full(3, rng.uniform(0.05, 0.16)), 0.12, noise, (0.07, 0.28, 0, 0))
+        self.asphalt = add(
+            np.full(3, rng.uniform(0.05, 0.16)),
+            float(rng.uniform(0.1, 0.35)),
+            noise,
+            (0.07, 0.28, 0, 0),
+        )
         self.marking = add((0.62, 0.62, 0.6), 0.6, noise, (0.1, 0.25, 0, 0))
         self.pavement = add(
             np.full(3, rng.uniform(0.16, 0.34)), 0.22, Texture.BRICK, (0.5, 0.5, 0.1, 0)
@@ -33,7 +38,9 @@ class SceneryFactory:
         self._metal = [add(np.full(3, v), 0.35) for v in (0.06, 0.2, 0.42)]
         self._wood = add((0.18, 0.11, 0.06), 0.35, Texture.PLANKS, (0.15, 0.3, 0, 0))
         self._concrete = add((0.36, 0.35, 0.33), 0.35, noise, (0.4, 0.15, 0, 0))
-        self._glass = add((0.04, 0.05, 0.06), 0.1, Texture.GLASS, lidar_return=0.15)
+        self._glass = add(
+            (0.04, 0.05, 0.06), 0.1, Texture.GLASS, lidar_return=0.4, lidar_through=0.7
+        )
         self._roofs = [
             add(rgb, 0.3, Texture.BRICK, (0.3, 0.25, 0.3, 0))
             for rgb in ((0.25, 0.09, 0.05), (0.1, 0.1, 0.11), (0.2, 0.13, 0.09))
@@ -41,15 +48,6 @@ class SceneryFactory:
         self._signs = [
             add(rgb, 1.0)
             for rgb in ((0.6, 0.02, 0.02), (0.02, 0.1, 0.5), (0.75, 0.75, 0.7), (0.7, 0.5, 0.02))
-        ]
-        self._bins = [
-            add(rgb, 0.2)
-            for rgb in (
-                (0.02, 0.08, 0.03),
-                (0.04, 0.04, 0.05),
-                (0.3, 0.22, 0.02),
-                (0.02, 0.05, 0.2),
-            )
         ]
 
     def wall_material(self) -> int:
@@ -69,9 +67,7 @@ class SceneryFactory:
         rng = self._rng
         wall = self.wall_material()
         height = float(rng.uniform(5.5, 9.0) if rng.random() < 0.5 else rng.uniform(9.0, 18.0))
-        parts = [
-            box((0, depth_m / 2, height / 2 - 0.5), (width_m, depth_m, height + 1.0), wall),
-        ]
+        parts = self._walls(width_m, depth_m, height, wall)
         if rng.random() < 0.6:
             roof = gable(
                 width_m + 0.6,
@@ -83,6 +79,64 @@ class SceneryFactory:
             parts.append(roof.placed((0, depth_m / 2, 0)))
         parts += self._front_details(width_m, height, wall)
         return merge(parts)
+
+    def _walls(self, width_m: float, depth_m: float, height_m: float, wall: int) -> list[Mesh]:
+        """The house's body: a plain one, or one with an entrance, a portal or a corner that is
+        set back from the street by as much as a car is wide."""
+        rng, tall = self._rng, height_m + 1.0
+        z = height_m / 2 - 0.5
+        if rng.random() < 0.45 or width_m < 8:
+            return [box((0, depth_m / 2, z), (width_m, depth_m, tall), wall)]
+        gap, back = float(rng.uniform(1.2, 4.5)), float(rng.uniform(0.4, 3.0))
+        at = float(rng.uniform(-0.5, 0.5)) * (width_m - gap)
+        lintel = float(rng.uniform(2.2, 3.4)) if rng.random() < 0.6 else height_m
+        left, right = at - gap / 2 + width_m / 2, width_m / 2 - at - gap / 2
+        rest = depth_m - back
+        parts = [
+            box((0, back + rest / 2, z), (width_m, rest, tall), wall),
+            box((-width_m / 2 + left / 2, back / 2, z), (left, back, tall), wall),
+            box((width_m / 2 - right / 2, back / 2, z), (right, back, tall), wall),
+        ]
+        if lintel < height_m:
+            over = height_m - lintel
+            parts.append(box((at, back / 2, lintel + over / 2), (gap, back, over), wall))
+        if rng.random() < 0.5:
+            door = self._wood if rng.random() < 0.5 else int(rng.choice(self._metal))
+            parts.append(box((at, back - 0.03, 1.05), (0.8 * gap, 0.1, 2.1), door))
+        return parts
+
+    def bank(self, length_m: float, depth_m: float) -> Mesh:
+        """A slope with grass or scrub, rising from the street (y = 0) to its far side."""
+        rng = self._rng
+        h = float(rng.uniform(0.6, 3.0))
+        xs = np.linspace(-length_m / 2, length_m / 2, max(3, int(length_m / 1.2)))
+        ys = np.linspace(0.0, depth_m, max(3, int(depth_m / 1.0)))
+        sheet = grid(xs, ys, self.grass if rng.random() < 0.6 else self.earth)
+        share = sheet.vertices[:, 1] / depth_m
+        rough = rng.normal(scale=0.12, size=len(share)) * (share > 0.05)
+        ends = np.minimum(1.0, (length_m / 2 - np.abs(sheet.vertices[:, 0])) / 1.5)
+        sheet.vertices[:, 2] = h * np.sin(0.5 * np.pi * share) * ends + rough - 0.05
+        scrub = [
+            self.bush().placed((float(rng.uniform(-0.45, 0.45)) * length_m, y, h * y / depth_m))
+            for y in rng.uniform(0.3, 1.0, int(rng.integers(0, 6))) * depth_m
+        ]
+        return merge([sheet, *scrub])
+
+    def overpass(self, span_m: float) -> Mesh:
+        """A bridge across a street: a deck along y from -span to span, on pillars beside it."""
+        rng = self._rng
+        z, wide = float(rng.uniform(4.6, 6.5)), float(rng.uniform(4.0, 12.0))
+        deck = box((0, 0, z + 0.5), (wide, 2 * span_m, 1.0), self._concrete)
+        rails = [
+            box((s * wide / 2, 0, z + 1.4), (0.12, 2 * span_m, 0.9), self._metal[1])
+            for s in (1.0, -1.0)
+        ]
+        pillars = [
+            tube((x, s * 0.55 * span_m, -0.5), (x, s * 0.55 * span_m, z + 0.1), 0.5, self._concrete)
+            for x in (-0.3 * wide, 0.3 * wide)
+            for s in (1.0, -1.0)
+        ]
+        return merge([deck, *rails, *pillars])
 
     def _front_details(self, width_m: float, height_m: float, wall: int) -> list[Mesh]:
         """Doors, bays, balconies, steps and shop windows in front of a façade."""
@@ -129,11 +183,16 @@ class SceneryFactory:
         )
         return box((0, 0, h / 2 - 0.3), (length_m, 0.25, h + 0.6), material)
 
-    def hedge(self, length_m: float) -> Mesh:
+    def foliage(self) -> int:
+        """The material of one plant's leaves."""
+        return int(self._rng.choice(self._foliage))
+
+    def hedge(self, length_m: float, height_m: float = 0.0, width_m: float = 0.0) -> Mesh:
         """A clipped hedge along x with a rough skin and stray leaves."""
         rng = self._rng
-        h, w = float(rng.uniform(0.8, 2.2)), float(rng.uniform(0.5, 1.0))
-        material = int(rng.choice(self._foliage))
+        h = height_m or float(rng.uniform(0.8, 2.2))
+        w = width_m or float(rng.uniform(0.5, 1.2))
+        material = self.foliage()
         xs = np.linspace(-length_m / 2, length_m / 2, max(2, int(length_m / 0.6)))
         outline = np.array(
             [
@@ -158,7 +217,7 @@ class SceneryFactory:
 
     def fence(self, length_m: float) -> Mesh:
         """Posts and rails one can see through."""
-        h = float(self._rng.uniform(0.9, 1.4))
+        h = float(self._rng.uniform(0.9, 2.0))
         material = self._wood if self._rng.random() < 0.5 else self._metal[0]
         posts = [
             box((x, 0, h / 2 - 0.1), (0.08, 0.08, h + 0.2), material)
@@ -172,9 +231,11 @@ class SceneryFactory:
         return merge(posts + rails + pickets)
 
     def tree(self) -> Mesh:
-        """A trunk and an irregular crown of blobs and loose leaves."""
+        """A trunk and an irregular crown of blobs and loose leaves, or a cone of branches."""
         rng = self._rng
-        trunk_m, r = float(rng.uniform(1.8, 3.5)), float(rng.uniform(0.08, 0.25))
+        if rng.random() < 0.15:
+            return self._conifer()
+        trunk_m, r = float(rng.uniform(1.2, 4.5)), float(rng.uniform(0.07, 0.4))
         lean = rng.normal(scale=0.15, size=2)
         top = np.array([lean[0], lean[1], trunk_m + 0.8])
         parts = [tube((0, 0, -0.3), top, r, self.bark, 0.7 * r, 7)]
@@ -186,6 +247,16 @@ class SceneryFactory:
             radii = spread * rng.uniform(0.45, 0.8, 3)
             parts.append(blob(at, radii * 0.75, material, rng, 0.25))
             parts.append(leaves(at, radii, 90, 0.3, material, rng))
+        return merge(parts)
+
+    def _conifer(self) -> Mesh:
+        rng, material = self._rng, self.foliage()
+        h, w = float(rng.uniform(2.5, 9.0)), float(rng.uniform(0.6, 1.8))
+        parts = [tube((0, 0, -0.2), (0, 0, 0.6), 0.12, self.bark, sides=6)]
+        for share in (0.1, 0.35, 0.6):
+            low, top = (0, 0, share * h + 0.3), (0, 0, min(1.0, share + 0.45) * h)
+            parts.append(tube(low, top, (1 - share) * w, material, 0.05, 9))
+        parts.append(leaves((0, 0, 0.35 * h), (w, w, 0.4 * h), 80, 0.25, material, rng))
         return merge(parts)
 
     def bush(self) -> Mesh:
@@ -233,26 +304,3 @@ class SceneryFactory:
                 tube((0.2, 0, 3.15), (0.22, 0, 3.15), 0.1, lit, sides=9),
             ]
         )
-
-    def clutter(self) -> Mesh:
-        """One of the things that stand on pavements."""
-        rng = self._rng
-        kind = str(rng.choice(["bin", "bin", "bollard", "cabinet", "bench", "planter", "column"]))
-        if kind == "bin":
-            w, h = float(rng.uniform(0.45, 0.9)), float(rng.uniform(0.8, 1.25))
-            body = box((0, 0, h / 2), (w, 0.8 * w, h), int(rng.choice(self._bins)))
-            return merge([body, box((0, 0, h), (1.06 * w, 0.9 * w, 0.07), self._metal[0])])
-        if kind == "bollard":
-            return tube((0, 0, -0.1), (0, 0, float(rng.uniform(0.7, 1.1))), 0.07, self._metal[0])
-        if kind == "cabinet":
-            size = rng.uniform((0.5, 0.3, 0.9), (1.4, 0.5, 1.5))
-            return box((0, 0, size[2] / 2), size, self._metal[2])
-        if kind == "bench":
-            seat = box((0, 0, 0.45), (1.6, 0.45, 0.06), self._wood)
-            back = box((0, 0.22, 0.7), (1.6, 0.05, 0.4), self._wood)
-            feet = [box((x, 0, 0.2), (0.08, 0.4, 0.45), self._metal[0]) for x in (-0.6, 0.6)]
-            return merge([seat, back, *feet])
-        if kind == "planter":
-            pot = tube((0, 0, 0), (0, 0, 0.5), 0.3, self._concrete, 0.4)
-            return merge([pot, self.bush().placed((0, 0, 0.4))])
-        return tube((0, 0, 0), (0, 0, float(rng.uniform(2.4, 3.2))), 0.55, self._concrete, sides=12)

@@ -20,9 +20,9 @@ _LOOK_M = np.arange(1.0, 28.0, 1.5)
 _LATERAL_MS2 = 2.2
 _BRAKE_MS2 = 2.0
 _PATIENCE_S = 2.5  # then one goes on, whoever comes across
-_HALF_LENGTH_M = {CAR: 2.3, CYCLIST: 0.9, PEDESTRIAN: 0.4}
 _CLEARANCE_M = {CAR: 1.9, CYCLIST: 1.4, PEDESTRIAN: 1.5}
-_CIRCLE = {CAR: (1.0, 1.4), CYCLIST: (0.45, 0.6), PEDESTRIAN: (0.4, 0.0)}  # radius, spread
+_CIRCLES = 5  # that stand for a footprint
+_EGO_SIZE = (4.6, 1.85, 1.5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,13 +96,13 @@ def drive_traffic(
         for d, way in zip(drivers[1:], ways[1:], strict=True)
         if d.model is not None
     ] + walkers
-    ego = Mover(town.cars[0], ego_path, ways[0])
+    ego = Mover(ObjectModel(CAR, _EGO_SIZE, ()), ego_path, ways[0])
     return ways[0], _without_collisions(town, ego, movers)
 
 
 def _spawn_drivers(town: Town, rng: Rng, near: cKDTree, label: int, count: int) -> list[_Driver]:
     drivers = []
-    models = town.cars if label == CAR else town.cyclists
+    models = town.traffic if label == CAR else town.cyclists
     for _ in range(count):
         offset = 0.0 if label == CAR else float(rng.uniform(0.5, 1.1))
         for _ in range(20):
@@ -185,7 +185,8 @@ class _Flow:
         self.limit = stacked([_speed_limit(d.path, d.speed) for d in drivers])
         self.parked = np.array([d.speed == 0.0 for d in drivers])
         labels = [d.label for d in drivers] + [PEDESTRIAN] * len(walkers)
-        self.half = np.array([_HALF_LENGTH_M[k] for k in labels])
+        models = [d.model for d in drivers] + [w.model for w in walkers]
+        self.half = np.array([(m.size if m else _EGO_SIZE)[0] / 2 for m in models])
         self.clear = np.array([_CLEARANCE_M[k] for k in labels])
         self.row = np.arange(len(drivers))
         self.first = self.row[:, None] < self.row[None]  # who goes first where two ways cross
@@ -238,11 +239,16 @@ def _simulate(drivers: list[_Driver], walkers: list[Mover], duration_s: float) -
     return [ways[:, i] for i in range(count)]
 
 
-def _circles(label: int, points: F64, yaw: F64) -> F64:
-    """Centres [T,3,2] of three circles that stand for an object's footprint."""
-    _, spread = _CIRCLE[label]
+def footprint_radius(model: ObjectModel) -> float:
+    """Radius of the circles that stand for a model's footprint."""
+    return 0.55 * min(model.size[:2])
+
+
+def footprint(model: ObjectModel, points: F64, yaw: F64) -> F64:
+    """Centres [T,5,2] of the circles that stand for a model's footprint at places [T,3]."""
+    spread = max(0.0, model.size[0] / 2 - footprint_radius(model))
     along = np.stack([np.cos(yaw), np.sin(yaw)], axis=-1)
-    return points[:, None, :2] + along[:, None, :] * (spread * np.array([-1.0, 0.0, 1.0])[:, None])
+    return points[:, None, :2] + along[:, None, :] * np.linspace(-spread, spread, _CIRCLES)[:, None]
 
 
 def _without_collisions(town: Town, ego: Mover, movers: list[Mover]) -> list[Mover]:
@@ -250,44 +256,50 @@ def _without_collisions(town: Town, ego: Mover, movers: list[Mover]) -> list[Mov
     object; and standing objects that the ego vehicle touches."""
     times = np.arange(0, len(ego.way_m), 2)
 
-    def footprint(mover: Mover) -> F64:
+    def trace(mover: Mover) -> F64:
         points, yaw = mover.path.at(mover.way_m[times])
-        circles = _circles(mover.model.label, points, yaw)
+        circles = footprint(mover.model, points, yaw)
         gone = mover.way_m[times] >= mover.path.length_m - 0.6
         circles[gone] = np.nan
         return circles
 
-    own = footprint(ego)
-    clearing = cKDTree(own.reshape(-1, 2)[np.isfinite(own.reshape(-1, 2)).all(axis=1)])
+    own = trace(ego)
+    clearing = cKDTree(_finite(own))
     standing = []
     for item in town.standing:
-        circles = _circles(item.model.label, item.position[None], np.array([item.yaw_rad]))[0]
-        if clearing.query(circles)[0].min() > _CIRCLE[item.model.label][0] + 1.15:
+        circles = footprint(item.model, item.position[None], np.array([item.yaw_rad]))[0]
+        if clearing.query(circles)[0].min() > footprint_radius(item.model) + 1.15:
             standing.append((item, circles))
     town.standing = [item for item, _ in standing]
-    trees = {}
-    for label in (CAR, PEDESTRIAN):
-        found = [c for item, c in standing if item.model.label == label]
-        trees[label] = cKDTree(np.concatenate(found)) if found else None
+    trees: dict[float, cKDTree] = {}
+    for radius in {round(footprint_radius(item.model), 1) for item, _ in standing}:
+        found = [c for item, c in standing if round(footprint_radius(item.model), 1) == radius]
+        trees[radius] = cKDTree(np.concatenate(found))
     kept: list[Mover] = []
-    prints: list[tuple[F64, float]] = [(own, _CIRCLE[CAR][0])]
+    prints: list[tuple[F64, float]] = [(own, 1.0)]
     for mover in movers:
-        radius = _CIRCLE[mover.model.label][0]
-        mine = footprint(mover)
-        flat = mine.reshape(-1, 2)
-        flat = flat[np.isfinite(flat).all(axis=1)]
-        hits = any(
-            tree is not None
-            and len(flat)
-            and tree.query(flat)[0].min() < radius + _CIRCLE[label][0]
-            for label, tree in trees.items()
+        radius, mine = footprint_radius(mover.model), trace(mover)
+        flat = _finite(mine)
+        hits = len(flat) > 0 and any(
+            tree.query(flat)[0].min() < radius + other for other, tree in trees.items()
         )
-        for other, other_radius in prints:
+        for theirs, other in prints:
             if hits:
                 break
-            gap = np.linalg.norm(mine[:, :, None] - other[:, None, :], axis=-1)
-            hits = bool((gap < radius + other_radius).any())
+            hits = _meet(mine, theirs, radius + other)
         if not hits:
             kept.append(mover)
             prints.append((mine, radius))
     return kept
+
+
+def _finite(circles: F64) -> F64:
+    flat = circles.reshape(-1, 2)
+    return np.asarray(flat[np.isfinite(flat).all(axis=1)])
+
+
+def _meet(mine: F64, theirs: F64, reach_m: float) -> bool:
+    """Whether two traces [T,5,2] come within ``reach_m`` of each other at the same time."""
+    near = np.abs(mine[:, 2] - theirs[:, 2]).max(axis=1) < reach_m + 16.0
+    gap = mine[near][:, :, None] - theirs[near][:, None]
+    return bool((np.einsum("tijk,tijk->tij", gap, gap) < reach_m**2).any())

@@ -61,9 +61,7 @@ class TruckFactory:
             parts.append(quad([middle[a], split_low, split_top, upper[a]], self._parts.glass))
             parts.append(quad([split_low, middle[b], upper[b], split_top], colour))
         seat_z = belt + 0.25
-        parts.append(
-            box((back + 0.35, 0, seat_z), (0.2, 1.6 * half, 0.5), self._parts.cloth)
-        )
+        parts.append(box((back + 0.35, 0, seat_z), (0.2, 1.6 * half, 0.5), self._parts.cloth))
         parts += self._lights(front, half, 0.75, self._parts.front_light)
         parts.append(box((front, 0, 0.55), (0.03, 0.5, 0.12), self._parts.plate))
         return merge(parts)
@@ -150,7 +148,10 @@ class TruckFactory:
         height, belt = float(rng.uniform(2.85, 3.2)), float(rng.uniform(1.0, 1.35))
         colour, half, x = paint(self._table, rng), width / 2, length / 2
         low, waist = _ring(x, -x, half, 0.3), _ring(x, -x, half, belt)
-        upper, roof = _ring(x - 0.08, -x, half, height - 0.5), _ring(x - 0.15, -x, 0.95 * half, height)
+        upper, roof = (
+            _ring(x - 0.08, -x, half, height - 0.5),
+            _ring(x - 0.15, -x, 0.95 * half, height),
+        )
         meshes = [
             hexahedron(np.concatenate([low, waist]), colour),
             hexahedron(np.concatenate([upper, roof]), colour),

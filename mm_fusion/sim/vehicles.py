@@ -1,8 +1,9 @@
-"""Cars: a rounded body, a cabin of pillars and glass with seats in it, wheels, lights and plates."""
+"""Cars: a rounded body, a cabin of pillars, glass and seats, wheels, lights and plates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -41,9 +42,7 @@ _SHAPES: dict[str, _Shape] = {
     "sedan": _Shape(
         (4.3, 5.05), (1.70, 1.90), (1.36, 1.50), 0.25, 0.15, 0.62, 1.6, 1.3, 0.72, 0.17
     ),
-    "coupe": _Shape(
-        (3.9, 4.6), (1.68, 1.88), (1.20, 1.40), 0.28, 0.10, 0.63, 1.9, 1.9, 0.70, 0.13
-    ),
+    "coupe": _Shape((3.9, 4.6), (1.68, 1.88), (1.20, 1.40), 0.28, 0.10, 0.63, 1.9, 1.9, 0.70, 0.13),
     "wagon": _Shape((4.3, 4.9), (1.70, 1.86), (1.40, 1.55), 0.25, 0.02, 0.61, 1.5, 0.6, 0.74, 0.17),
     "suv": _Shape((4.1, 4.95), (1.76, 2.0), (1.58, 1.90), 0.23, 0.02, 0.60, 1.0, 0.4, 0.78, 0.24),
     "minivan": _Shape(
@@ -52,9 +51,7 @@ _SHAPES: dict[str, _Shape] = {
     "van": _Shape(
         (4.7, 6.0), (1.88, 2.08), (1.88, 2.75), 0.12, 0.0, 0.52, 0.7, 0.05, 0.90, 0.2, 0.35
     ),
-    "minibus": _Shape(
-        (4.8, 6.0), (1.88, 2.08), (1.9, 2.6), 0.12, 0.0, 0.50, 0.7, 0.08, 0.90, 0.2
-    ),
+    "minibus": _Shape((4.8, 6.0), (1.88, 2.08), (1.9, 2.6), 0.12, 0.0, 0.50, 0.7, 0.08, 0.90, 0.2),
     "pickup": _Shape(
         (4.9, 5.8), (1.78, 2.03), (1.68, 1.95), 0.24, 0.36, 0.58, 0.9, 0.25, 0.80, 0.26, 1.0, True
     ),
@@ -124,7 +121,7 @@ _COLOURS = (
 
 
 def paint(table: MaterialTable, rng: Rng) -> int:
-    """A car's paint: its colour, and how well it answers the LIDAR, which the colour hardly says."""
+    """A paint: its colour, and how well it answers the LIDAR, which the colour hardly says."""
     if rng.random() < 0.62:  # most cars are some grey
         level = float(rng.choice([0.02, 0.05, 0.12, 0.25, 0.45, 0.75])) * rng.uniform(0.8, 1.2)
         rgb = level * rng.uniform(0.95, 1.05, 3)
@@ -304,7 +301,7 @@ def _panel(
 
     edges = [0.0, *(x for span in panes for x in span), 1.0]
     meshes = []
-    for k, span in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for k, span in enumerate(pairwise(edges)):
         if k % 2 == 0:
             meshes.append(patch(span, (0.0, 1.0), colour))
             continue

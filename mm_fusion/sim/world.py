@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.sim.ego import EgoMotion
+from mm_fusion.sim.furnishing import build_town
 from mm_fusion.sim.materials import MaterialArrays
 from mm_fusion.sim.mesh import Mesh, merge
 from mm_fusion.sim.raycast import RayScene
-from mm_fusion.sim.town import Town, build_town
+from mm_fusion.sim.town import Town
 from mm_fusion.sim.traffic import STEP_S, Demand, Mover, drive_traffic, ego_route
 
 F32 = npt.NDArray[np.float32]

@@ -10,7 +10,8 @@ import pytest
 from conftest import CUBE
 
 from mm_fusion.geometry import RigidTransform
-from mm_fusion.sim.lidar import LidarSpec, beam_table, sweep
+from mm_fusion.sim.devices import beam_table
+from mm_fusion.sim.lidar import LidarSpec, sweep
 
 SPEC = LidarSpec(
     np.deg2rad(np.linspace(-20, 2, 24)),

@@ -1,0 +1,209 @@
+"""A furnished town: houses, gardens, hedges, furniture, parked vehicles and people."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.sim.clutter import ClutterFactory
+from mm_fusion.sim.layout import KERB_M, Block, Layout, Street
+from mm_fusion.sim.materials import MaterialTable
+from mm_fusion.sim.mesh import Mesh
+from mm_fusion.sim.models import ObjectModel
+from mm_fusion.sim.people import PeopleFactory
+from mm_fusion.sim.scenery import SceneryFactory
+from mm_fusion.sim.town import StandingObject, Style, Town, lay_ground
+from mm_fusion.sim.trucks import TruckFactory
+from mm_fusion.sim.vehicles import CarFactory
+
+F64 = npt.NDArray[np.float64]
+Rng = np.random.Generator
+
+
+def build_town(rng: Rng, extent_m: float) -> Town:
+    """Draw a town within ``extent_m`` of the origin."""
+    layout, table = Layout(rng, extent_m), MaterialTable()
+    style = Style(
+        parked=float(rng.choice([0.05, 0.3, 0.6, 0.85])),
+        houses=float(rng.uniform(0.4, 0.9)),
+        trees=float(rng.uniform(0.0, 0.7)),
+        clutter_per_m=float(rng.uniform(0.02, 0.12)),
+        standing_per_m=float(rng.uniform(0.01, 0.07)),
+        markings=bool(rng.random() < 0.75),
+        large_per_m=float(rng.uniform(0.005, 0.06)),
+    )
+    town = Town(layout, table, style)
+    make, cars = SceneryFactory(table, rng), CarFactory(table, rng)
+    people, clutter = PeopleFactory(table, rng), ClutterFactory(table, rng, make)
+    trucks = TruckFactory(table, rng, cars.parts)
+    town.cars = [cars.make() for _ in range(32)]
+    town.trucks = [trucks.make() for _ in range(8)]
+    town.traffic = town.cars + town.trucks[: int(rng.integers(0, 7))]
+    town.walkers = [people.pedestrian() for _ in range(16)]
+    town.idlers = [people.pedestrian(standing=True) for _ in range(16)]
+    town.cyclists = [people.cyclist() for _ in range(10)]
+    lay_ground(town, make, rng)
+    for block in layout.blocks:
+        for index, street in enumerate(block.streets):
+            if street is not None:
+                Side(town, block, index, street, rng).furnish(make, people, clutter)
+    return town
+
+
+class Side:
+    """One side of a block, with its street: things are placed by (way along, depth inwards)."""
+
+    def __init__(self, town: Town, block: Block, index: int, street: Street, rng: Rng) -> None:
+        self._town, self._street, self._rng = town, street, rng
+        self._corner, self._along, self._inwards, self._length = block.side(index)
+        self._yaw = float(np.arctan2(self._along[1], self._along[0]))
+        # houses on the sides along y keep clear of those at the corners
+        self._margin = 0.0 if index % 2 == 0 else 13.0
+
+    def furnish(self, make: SceneryFactory, people: PeopleFactory, clutter: ClutterFactory) -> None:
+        """Fill the side with everything but moving things."""
+        self._frontage(make, clutter)
+        self._furniture(make, people, clutter)
+        self._large_things(clutter)
+        self._park_cars()
+        self._idle_people()
+
+    def _pose(self, s: float, d: float, yaw: float) -> tuple[F64, float]:
+        plan = self._corner + s * self._along + d * self._inwards
+        layout = self._town.layout
+        xy = layout.warp(plan[None])[0]
+        z = float(layout.road_z(plan[None])[0]) + (KERB_M if d > 0 else 0.0)
+        return np.array([xy[0], xy[1], z]), layout.warp_yaw(plan, self._yaw) + yaw
+
+    def _put(self, mesh: Mesh, s: float, d: float, yaw: float = 0.0) -> None:
+        position, heading = self._pose(s, d, yaw)
+        self._town.scenery.append(mesh.placed(position, heading))
+
+    def _label(self, model: ObjectModel, s: float, d: float, yaw: float) -> None:
+        position, heading = self._pose(s, d, yaw)
+        self._town.standing.append(StandingObject(model, position, heading))
+
+    def _frontage(self, make: SceneryFactory, clutter: ClutterFactory) -> None:
+        """Houses, gardens, walls and gaps behind the pavement."""
+        rng, pavement = self._rng, self._town.layout.pavement_m
+        setback = float(rng.choice([0.05, 0.05, 1.5, 4.0])) + pavement
+        s = max(pavement, self._margin) + float(rng.uniform(0, 3))
+        end = self._length - max(pavement, self._margin)
+        while s < end - 6:
+            width = min(float(rng.uniform(7, 20)), end - s)
+            kind = float(rng.random())
+            if kind < self._town.style.houses:
+                depth = float(rng.uniform(7, 12))
+                d = setback + float(rng.choice([0.0, 0.0, 0.6, 1.2]))
+                self._put(make.house(width, depth), s + width / 2, d)
+                if setback > pavement + 1:
+                    self._garden(make, s, width, pavement)
+            else:
+                self._open_ground(make, clutter, s, width)
+            s += width + (float(rng.uniform(2.5, 6)) if rng.random() < 0.3 else 0.02)
+
+    def _garden(self, make: SceneryFactory, s: float, width: float, pavement: float) -> None:
+        """A boundary along the pavement, with a gap for the door, and bushes behind."""
+        rng = self._rng
+        kind = float(rng.random())
+        if kind < 0.75:
+            build = make.hedge if kind < 0.35 else make.wall if kind < 0.55 else make.fence
+            part = 0.6 * width
+            self._put(build(part), s + part / 2, pavement + 0.3)
+        for _ in range(int(rng.integers(0, 3))):
+            self._put(make.bush(), s + float(rng.uniform(0.1, 0.9)) * width, pavement + 1.0)
+
+    def _open_ground(
+        self, make: SceneryFactory, clutter: ClutterFactory, s: float, width: float
+    ) -> None:
+        """Trees on grass, a parking lot, a garage, a slope, things that stand about, or a
+        boundary with nothing behind."""
+        rng, pavement = self._rng, self._town.layout.pavement_m
+        kind = float(rng.random())
+        if kind < 0.28:
+            for x in np.arange(s + 1.5, s + width - 1.2, 2.7):
+                if rng.random() < 0.7:
+                    yaw = np.pi / 2 * float(rng.choice([-1, 1])) + float(rng.normal(scale=0.04))
+                    self._label(self._car(), float(x), pavement + 3.2, yaw)
+        elif kind < 0.36:
+            self._put(make.garage(), s + width / 2, pavement + 5)
+        elif kind < 0.48:
+            self._put(make.bank(width, float(rng.uniform(4, 12))), s + width / 2, pavement + 0.4)
+        elif kind < 0.62:
+            for x in np.arange(s + 2.0, s + width - 2.0, float(rng.uniform(3.5, 7.0))):
+                yaw = float(rng.choice([0, 0, np.pi / 2])) + float(rng.normal(scale=0.2))
+                self._put(clutter.large(), float(x), pavement + float(rng.uniform(1.5, 6)), yaw)
+        else:
+            if kind < 0.85:
+                build = make.hedge if rng.random() < 0.5 else make.fence
+                self._put(build(width - 0.5), s + width / 2, pavement + 0.4)
+            for _ in range(int(rng.integers(1, 4))):
+                at = s + float(rng.uniform(0.1, 0.9)) * width
+                self._put(make.tree(), at, pavement + float(rng.uniform(1.5, 6)))
+
+    def _car(self) -> ObjectModel:
+        return self._town.cars[int(self._rng.integers(len(self._town.cars)))]
+
+    def _large_things(self, clutter: ClutterFactory) -> None:
+        """Things of a car's size on the pavement's far side, by the kerb, or where cars park."""
+        rng, pavement = self._rng, self._town.layout.pavement_m
+        for _ in range(rng.poisson(self._town.style.large_per_m * self._length)):
+            place = float(rng.random())
+            d = pavement - 0.2 if place < 0.5 else 1.0
+            if place > 0.85 and self._street.parking_m > 0:
+                d = -0.5 * self._street.parking_m
+            yaw = float(rng.choice([0, 0, 0, np.pi / 2])) + float(rng.normal(scale=0.05))
+            self._put(clutter.large(), float(rng.uniform(6, self._length - 6)), d, yaw)
+
+    def _furniture(
+        self, make: SceneryFactory, people: PeopleFactory, clutter: ClutterFactory
+    ) -> None:
+        """Lamps, trees, signs and clutter along the kerb."""
+        rng, style, end = self._rng, self._town.style, self._length - 6.0
+        for s in np.arange(float(rng.uniform(6, 15)), end, float(rng.uniform(18, 32))):
+            self._put(make.lamp(), float(s), 0.45)
+            self._town.lamps.append(self._pose(float(s), -0.5, 0.0)[0] + [0.0, 0.0, 6.0])
+        if rng.random() < style.trees:
+            for s in np.arange(float(rng.uniform(6, 12)), end, float(rng.uniform(7, 12))):
+                self._put(make.tree(), float(s) + float(rng.normal(scale=0.4)), 0.6)
+        for _ in range(rng.poisson(style.clutter_per_m * self._length)):
+            d = 0.4 if rng.random() < 0.6 else self._town.layout.pavement_m - 0.25
+            yaw = float(rng.choice([0, np.pi / 2, np.pi]))
+            self._put(clutter.small(), float(rng.uniform(6, end)), d, yaw)
+        for _ in range(rng.poisson(0.025 * self._length)):
+            yaw = float(rng.choice([0, np.pi])) + float(rng.normal(scale=0.1))
+            self._put(make.sign(), float(rng.uniform(5, end)), 0.35, yaw)
+        for _ in range(rng.poisson(0.01 * self._length)):
+            yaw = float(rng.uniform(-np.pi, np.pi))
+            self._put(people.parked_bicycle(), float(rng.uniform(6, end)), 0.8, yaw)
+        if rng.random() < 0.4:
+            self._put(make.traffic_light(), self._length - 3.0, 0.6, float(rng.choice([0, np.pi])))
+
+    def _park_cars(self) -> None:
+        """A row of parked cars along the kerb, mostly facing the way of the near lane."""
+        rng, street = self._rng, self._street
+        share = self._town.style.parked * float(rng.uniform(0.4, 1.15))
+        d = -0.5 * street.parking_m if street.parking_m > 0 else 0.35
+        if street.parking_m == 0 and rng.random() < 0.6:
+            return
+        s = 8.0 + float(rng.uniform(0, 4))
+        while s < self._length - 9:
+            car = self._car()
+            if rng.random() < 0.03:
+                car = self._town.trucks[int(rng.integers(len(self._town.trucks)))]
+                s += car.size[0] / 2
+            if rng.random() < share and s + car.size[0] / 2 < self._length - 5:
+                yaw = np.pi if rng.random() < 0.85 else 0.0
+                yaw += float(rng.normal(scale=0.025))
+                self._label(car, s, d + float(rng.normal(scale=0.08)), yaw)
+            s += car.size[0] + 0.6 + float(rng.exponential(0.8)) + 0.4
+
+    def _idle_people(self) -> None:
+        """People who stand on the pavement, alone or in groups."""
+        rng = self._rng
+        for _ in range(rng.poisson(self._town.style.standing_per_m * self._length)):
+            s, d = float(rng.uniform(4, self._length - 4)), float(rng.uniform(0.5, 1.6))
+            for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
+                model = self._town.idlers[int(rng.integers(len(self._town.idlers)))]
+                self._label(model, s, d, float(rng.uniform(-np.pi, np.pi)))
+                s, d = s + 0.8, d + float(rng.uniform(-0.3, 0.3))
