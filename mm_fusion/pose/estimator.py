@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mm_fusion.config import PoseConfig
 from mm_fusion.geometry import RigidTransform, wrap_angle_rad
-from mm_fusion.pose.filter import ACCEL, ATT, GYRO, POS, SCALE, SIZE, VEL, ErrorStateFilter
+from mm_fusion.pose.filter import ACCEL, ATT, BIAS, GYRO, POS, SCALE, SIZE, VEL, ErrorStateFilter
 from mm_fusion.pose.gates import Believed
 from mm_fusion.samples import NS_PER_S, PoseEstimate
 
@@ -145,7 +145,7 @@ class Estimator:
     ) -> tuple[F64, F64, float, float]:
         """A fix [3] of the antenna against the filter, at the fix's own instant.
 
-        Answers residual [3], Jacobian [3,16], and the squared Mahalanobis distance horizontally
+        Answers residual [3], Jacobian [3,18], and the squared Mahalanobis distance horizontally
         and of the height.
         """
         position, velocity, rotation = self.at(stamp_ns)
@@ -157,7 +157,9 @@ class Estimator:
         jacobian[:, POS] = np.eye(3)
         jacobian[:, VEL] = np.eye(3) * -age_s
         jacobian[:, ATT] = ((0.0, z, -y), (-z, 0.0, x), (y, -x, 0.0))
+        jacobian[0, 16] = jacobian[1, 17] = 1.0
         residual = enu - (position + arm)
+        residual[:2] -= self.core.gps_bias
         flat, _ = self.core.innovation(jacobian[:2], residual[:2], variance[:2, :2])
         height, _ = self.core.innovation(jacobian[2:], residual[2:], variance[2:, 2:])
         return residual, jacobian, flat, height
@@ -181,6 +183,8 @@ class Estimator:
             spread[8] = (1.5 * sigma_m / length) ** 2 + 0.03**2
         else:
             spread[8] = 0.25
+        core.gps_bias = np.zeros(2)
+        core.covariance[BIAS, :] = core.covariance[:, BIAS] = 0.0
         core.covariance.flat[:: SIZE + 1] += spread
 
     def fuse_heading(self, yaw_rad: float, sigma_rad: float) -> None:

@@ -1,9 +1,9 @@
-"""The error-state Kalman filter: position, velocity, attitude, IMU biases, wheel scale.
+"""The error-state Kalman filter: position, velocity, attitude, IMU biases, wheel scale, GPS bias.
 
 Nominal state: ``position`` and ``velocity`` of the base origin in the filter's frame,
 ``rotation`` frame_from_base, ``gyro_bias`` and ``accel_bias`` in base axes, ``wheel_scale`` s
-(wheels report (1 + s) times the true forward speed). The error state has 16 elements in that
-order. The attitude error is a small rotation in the filter's own axes, ``R_true = Exp(e_att) R``,
+(wheels report (1 + s) times the true forward speed), ``gps_bias`` the slow part [2] of the fixes'
+error, east and north. The error state has 18 elements in that order. The attitude error is a small rotation in the filter's own axes, ``R_true = Exp(e_att) R``,
 so that heading error is its third element whatever the attitude is. The velocity error is what
 is left when the velocity is turned along with the attitude, ``v_true = Exp(e_att) v + e_vel``:
 body velocity then depends on it alone, and velocities measured on the vehicle cannot pretend to
@@ -27,13 +27,14 @@ from mm_fusion.geometry import skew
 
 F64 = npt.NDArray[np.float64]
 
-SIZE = 16
+SIZE = 18
 POS = slice(0, 3)
 VEL = slice(3, 6)
 ATT = slice(6, 9)
 GYRO = slice(9, 12)
 ACCEL = slice(12, 15)
 SCALE = 15
+BIAS = slice(16, 18)
 
 _IDENTITY = np.eye(SIZE)
 _I3 = np.eye(3)
@@ -71,6 +72,7 @@ class ErrorStateFilter:
         self.gyro_bias: F64 = np.zeros(3)
         self.accel_bias: F64 = np.zeros(3)
         self.wheel_scale = 0.0
+        self.gps_bias: F64 = np.zeros(2)
         self.covariance: F64 = np.zeros((SIZE, SIZE))
         # What corrections have added so far: lets a past state be brought up to date.
         self.position_moved: F64 = np.zeros(3)
@@ -83,7 +85,7 @@ class ErrorStateFilter:
 
     def propagate_imu(self, gyro: F64, accel: F64, dt_s: float, noise: F64) -> None:
         """A step by inertial measurement: ``gyro`` rad/s and specific force ``accel`` [3] in base
-        axes, taken as constant over ``dt_s``. ``noise`` [16] is added to the variances.
+        axes, taken as constant over ``dt_s``. ``noise`` [18] is added to the variances.
         """
         wx, wy, wz = (0.5 * dt_s * (gyro - self.gyro_bias)).tolist()
         half_turn = rotation_exp(wx, wy, wz)
@@ -131,7 +133,7 @@ class ErrorStateFilter:
         """A step by measured body velocity: ``linear`` m/s and ``angular`` rad/s [3], in base axes.
 
         ``linear`` is the mean over the step, ``linear_now`` the one at its end, which replaces the
-        velocity; ``linear_var`` [3] are its variances. ``noise`` [16] is added to the variances.
+        velocity; ``linear_var`` [3] are its variances. ``noise`` [18] is added to the variances.
         """
         body = linear / (1.0 + self.wheel_scale)
         wx, wy, wz = (0.5 * dt_s * (angular - self.gyro_bias)).tolist()
@@ -177,9 +179,34 @@ class ErrorStateFilter:
         self._spread(phi, noise)
 
     def stand(self, noise: F64) -> None:
-        """A step at standstill: pose held, only ``noise`` [16] is added to the variances."""
+        """A step at standstill: pose held, only ``noise`` [18] is added to the variances."""
         self.velocity = np.zeros(3)
         self.covariance.flat[:: SIZE + 1] += noise
+
+    def relax_gps_bias(self, dt_s: float, variance: float, tau_s: float) -> None:
+        """The fixes' slow error goes its own way: a Gauss-Markov process of stationary ``variance``
+        m^2 that forgets in ``tau_s``.
+        """
+        keep = math.exp(-dt_s / tau_s)
+        self.gps_bias = self.gps_bias * keep
+        cov = self.covariance
+        cov[BIAS, :] *= keep
+        cov[:, BIAS] *= keep
+        spread = variance * (1.0 - keep * keep)
+        cov[16, 16] += spread
+        cov[17, 17] += spread
+
+    def doubt_fixes(self, past: float, present: float) -> None:
+        """Their slow error turns out larger than thought, by variances in m^2: ``past`` of it went
+        into the position unseen, which is then off by just as much the other way; ``present`` is
+        new.
+        """
+        cov = self.covariance
+        for k in (0, 1):
+            cov[k, k] += past
+            cov[16 + k, 16 + k] += past + present
+            cov[k, 16 + k] -= past
+            cov[16 + k, k] -= past
 
     def _spread(self, phi: F64, noise: F64) -> None:
         self.covariance = phi @ self.covariance @ phi.T
@@ -203,7 +230,7 @@ class ErrorStateFilter:
     def update(
         self, jacobian: F64, residual: F64, variance: F64, hold: list[int] | None = None
     ) -> None:
-        """Fuse a measurement: ``residual`` [m] = measured - predicted, ``jacobian`` [m,16] of the
+        """Fuse a measurement: ``residual`` [m] = measured - predicted, ``jacobian`` [m,18] of the
         prediction, ``variance`` [m,m]. The elements of the error state in ``hold`` take
         no correction (and the covariance knows: Joseph's form holds for any gain).
         """
@@ -228,6 +255,7 @@ class ErrorStateFilter:
         self.gyro_bias = self.gyro_bias + error[GYRO]
         self.accel_bias = self.accel_bias + error[ACCEL]
         self.wheel_scale += float(error[SCALE])
+        self.gps_bias = self.gps_bias + error[BIAS]
 
     def turn(self, angle_rad: float) -> None:
         """Turn attitude and velocity about the vertical."""
@@ -243,7 +271,7 @@ class ErrorStateFilter:
         return self.velocity @ self.rotation
 
     def body_velocity_jacobian(self) -> F64:
-        """Jacobian [3,16] of the velocity in base axes."""
+        """Jacobian [3,18] of the velocity in base axes."""
         jacobian = np.zeros((3, SIZE))
         jacobian[:, VEL] = self.rotation.T
         return jacobian

@@ -15,6 +15,7 @@ from mm_fusion.pose.estimator import Estimator
 from mm_fusion.pose.filter import ErrorStateFilter
 from mm_fusion.pose.gates import CHI2_999, GoodFix, Reacceptance
 from mm_fusion.pose.motion import first_filter
+from mm_fusion.pose.receiver import Receiver
 from mm_fusion.samples import NS_PER_S, PoseEstimate, Reason, Rejection
 
 F64 = npt.NDArray[np.float64]
@@ -24,7 +25,7 @@ _UNKNOWN_SPEED_MPS = 5.0
 _SLOW_MPS = 0.5
 _AT_REST_MPS = 0.15  # what the wheels say, and the 0.1 that is added to it
 _HEIGHTS_REFUSED = 10
-_EXCESS_S = 5.0
+_SURPRISE_S = 5.0
 _DOUBT_RAD2 = 5e-4
 _DOUBT_FROM = 2.0
 
@@ -41,7 +42,8 @@ class GlobalEstimate:
         self._alone: PositionOnly | None = None
         self._last_fix_ns = 0
         self._heights_refused = 0
-        self._excess = 1.0
+        self._receiver = Receiver()
+        self._surprise = 1.0
         self._said: dict[str, str] = {}
         self.estimator: Estimator | None = None
 
@@ -180,10 +182,14 @@ class GlobalEstimate:
             self._config.position_walk**2 * passed_s
         )
         claimed = 0.5 * float(covariance[0, 0] + covariance[1, 1])
-        covariance = covariance * self._excess
+        receiver = self._receiver
+        core.relax_gps_bias(passed_s, receiver.slow_m2, self._config.gps_correlation_s)
+        covariance = covariance * receiver.white
         residual, jacobian, flat, height = self.estimator.position_test(
             fix.stamp_ns, enu, covariance, lever_arm
         )
+        whole = residual[:2] + core.gps_bias
+        receiver.seen(fix.stamp_ns, whole + core.position_moved[:2], claimed)
         if flat > CHI2_999[2]:
             sigma = math.sqrt(float(covariance[0, 0] + covariance[1, 1]) / 2.0)
             speed = float(np.linalg.norm(core.velocity))
@@ -197,28 +203,25 @@ class GlobalEstimate:
                 " believed"
             )
             self.estimator.believe(believed, sigma)
-            self._excess = 1.0
+            residual[:2] = whole
+            receiver.forget_level()
         else:
-            self._learn(core, residual, claimed, passed_s)
+            self._learn(core, flat, passed_s)
+            known = 0.5 * float(core.covariance[0, 0] + core.covariance[1, 1])
+            past, now = receiver.fused(fix.stamp_ns, whole, claimed, known, passed_s)
+            if past + now > 0.0:
+                core.doubt_fixes(past, now)
         rows = 3 if self._height_counts(fix, residual, height) else 2
         core.update(jacobian[:rows], residual[:rows], covariance[:rows, :rows])
         self._gate.accepted(fix.stamp_ns)
         return None
 
-    def _learn(
-        self, core: ErrorStateFilter, residual: F64, claimed: float, passed_s: float
-    ) -> None:
-        """Follow how much worse than ``claimed`` (variance, m^2) the fixes are, by their residuals.
-
-        Fixes or heading, one of the two may be worse than it says: both are doubted.
-        """
-        known = 0.5 * float(core.covariance[0, 0] + core.covariance[1, 1])
-        seen = (0.5 * float(residual[0] ** 2 + residual[1] ** 2) - known) / claimed
-        share = min(1.0, passed_s / _EXCESS_S)
-        self._excess = max(1.0, self._excess + share * (seen - self._excess))
-        core.covariance[8, 8] += (
-            _DOUBT_RAD2 * passed_s * min(max(self._excess - _DOUBT_FROM, 0.0), 10.0)
-        )
+    def _learn(self, core: ErrorStateFilter, flat: float, passed_s: float) -> None:
+        """Residuals larger than everything known explains: then the heading is doubted."""
+        share = min(1.0, passed_s / _SURPRISE_S)
+        self._surprise += share * (0.5 * flat - self._surprise)
+        doubt = min(max(self._surprise - _DOUBT_FROM, 0.0), 10.0)
+        core.covariance[8, 8] += _DOUBT_RAD2 * passed_s * doubt
 
     def _height_counts(self, fix: GoodFix, residual: F64, height: float) -> bool:
         """Heights jump more than positions do; a bad one does not cost the fix."""

@@ -19,6 +19,7 @@ from mm_fusion.config import Config
 from mm_fusion.geodesy import LocalTangentPlane
 from mm_fusion.geometry import FrameTree, RigidTransform
 from mm_fusion.pose.estimator import Estimator
+from mm_fusion.pose.filter import VEL
 from mm_fusion.pose.gates import SLIP_GATE, DatumFinder, GoodFix, StampGate, screen_fix
 from mm_fusion.pose.globally import GlobalEstimate
 from mm_fusion.pose.motion import (
@@ -51,6 +52,7 @@ _WHEELS_HEARD_S = 1.0
 _SLIP_S = 1.0
 _SIDEWAYS_EVERY_S = 0.1
 _PENDING = 100
+_START_MPS = 0.2
 
 
 class PosePipeline:
@@ -78,6 +80,7 @@ class PosePipeline:
         self._standstill = Standstill(config)
         self._imu_motion = ImuMotion(config)
         self._wheel_motion = WheelMotion(config)
+        self._rested = False
         self._local: Estimator | None = None
         self._global = GlobalEstimate(config, names.map, names.base)
         self._pending: deque[Wheels | GoodFix] = deque()
@@ -123,6 +126,7 @@ class PosePipeline:
         gyro = mounting.rotation @ sample.angular_velocity
         accel = mounting.rotation @ sample.linear_acceleration
         rest = self._watch(sample.stamp_ns, gyro, accel)
+        self._notice_start()
         self._imu_motion.step(
             sample,
             gyro,
@@ -216,6 +220,14 @@ class PosePipeline:
             wheels=self._heard(self._wheels_ns, stamp_ns, _WHEELS_HEARD_S),
             slow=self._global.slow(),
         )
+
+    def _notice_start(self) -> None:
+        """The start is noticed a little late: the speed is not zero any more."""
+        rested, self._rested = self._rested, self._standstill.resting
+        if not rested or self._standstill.resting:
+            return
+        for estimator in self._estimators():
+            estimator.core.covariance[VEL, VEL] += np.eye(3) * _START_MPS**2
 
     def _use_rest(self, rest: RestMeasurement | None) -> None:
         if rest is not None:

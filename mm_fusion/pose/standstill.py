@@ -39,6 +39,7 @@ class Standstill:
         self._block: list[tuple[F64, F64]] = []
         self._block_start_ns = 0
         self._turn = 0.0
+        self._waiting: RestMeasurement | None = None
 
     def add_wheels(self, stamp_ns: int, speed_mps: float, turn_radps: float) -> None:
         """Speed and yaw rate of the base by the wheels."""
@@ -82,6 +83,7 @@ class Standstill:
         if self.resting and abs(self._turn) > _TURN_RADPS:
             self.resting = False
             self._block.clear()
+            self._waiting = None
         if not self._block:
             self._block_start_ns = stamp_ns
         self._block.append((gyro, accel))
@@ -98,9 +100,12 @@ class Standstill:
         else:
             rest = slow and not turning and _quiet(gyros, accels)
         was_resting, self.resting = self.resting, rest
-        if not (rest and was_resting):
-            return None
-        return RestMeasurement(mean, accels.mean(axis=0), span_s)
+        # A window in which the vehicle starts looks like rest to the wheels, and would teach its
+        # acceleration as a bias: each counts when the one after it was at rest as well.
+        measured, self._waiting = self._waiting, None
+        if rest and was_resting:
+            self._waiting = RestMeasurement(mean, accels.mean(axis=0), span_s)
+        return measured if rest else None
 
 
 def _quiet(gyros: F64, accels: F64) -> bool:

@@ -33,6 +33,7 @@ def disturbed(error: np.ndarray) -> ErrorStateFilter:
     core.gyro_bias = core.gyro_bias + error[GYRO]
     core.accel_bias = core.accel_bias + error[12:15]
     core.wheel_scale += error[15]
+    core.gps_bias = core.gps_bias + error[16:18]
     return core
 
 
@@ -45,6 +46,7 @@ def difference(true: ErrorStateFilter, core: ErrorStateFilter) -> np.ndarray:
     out[GYRO] = true.gyro_bias - core.gyro_bias
     out[12:15] = true.accel_bias - core.accel_bias
     out[15] = true.wheel_scale - core.wheel_scale
+    out[16:18] = true.gps_bias - core.gps_bias
     return out
 
 

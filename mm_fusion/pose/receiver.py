@@ -1,0 +1,90 @@
+"""What a receiver's fixes are really worth, learned from how they differ from the track.
+
+A receiver claims one number. Its errors have two parts: one that is new with every fix and can be
+averaged away, and a slow one (reflections, orbits, atmosphere) that cannot. How much is new is
+seen in the differences of consecutive residuals; what the claim leaves after that is slow; and
+residuals that stay larger than both say that the claim is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+
+F64 = npt.NDArray[np.float64]
+
+_S = 1_000_000_000
+_MEDIAN_CHI2_2 = 1.386  # of a chi-square variable of two degrees of freedom
+_PRIOR = 10.0  # the claim counts as much as so many differences
+_SURE = 0.45  # a ratio's logarithm within this of zero is chance
+_WINDOW = 100
+_LEVEL_S = 20.0
+_LEVEL_FIXES = 10
+_PAIR_S = 3.0
+_TRUST_S = 10.0  # after this long in agreement, the past is not doubted any more
+
+
+class Receiver:
+    """``white`` is the variance ratio (true to claimed) of the errors' fast part, ``slow_m2`` the
+    variance of their slow part.
+    """
+
+    def __init__(self) -> None:
+        self.white = 1.0
+        self.slow_m2 = 0.0
+        self._ratios: deque[float] = deque(maxlen=_WINDOW)
+        self._levels: deque[tuple[int, float]] = deque()
+        self._last: tuple[int, float, float] | None = None
+        self._agreed_s = 0.0
+
+    def forget_level(self) -> None:
+        """The filter was put elsewhere: what residuals said about the fixes is void."""
+        self._levels.clear()
+        self._last = None
+
+    def seen(self, stamp_ns: int, place: F64, claimed_m2: float) -> None:
+        """Note a fix, fused or not: ``place`` [2] is its distance from the track without the
+        track's corrections.
+        """
+        last, self._last = self._last, (stamp_ns, float(place[0]), float(place[1]))
+        if last is None or stamp_ns <= last[0] or stamp_ns - last[0] > _PAIR_S * _S:
+            return
+        change2 = (place[0] - last[1]) ** 2 + (place[1] - last[2]) ** 2
+        self._ratios.append(float(change2) / (2.0 * claimed_m2))
+        count = len(self._ratios)
+        if count < _LEVEL_FIXES:
+            return
+        ratio = max(float(np.median(self._ratios)) / _MEDIAN_CHI2_2, 1e-4)
+        logarithm = math.log(ratio) * count / (count + _PRIOR)
+        sure = math.sqrt(max(0.0, logarithm**2 - _SURE**2))
+        self.white = math.exp(math.copysign(sure, logarithm))
+
+    def fused(
+        self, stamp_ns: int, residual: F64, claimed_m2: float, known_m2: float, passed_s: float
+    ) -> tuple[float, float]:
+        """Note a fix that passed the gate: ``residual`` [2] with the slow part left in it,
+        ``known_m2`` the track's own variance.
+
+        Answers by how much (m^2) the slow part's variance was underrated: in the past that the
+        track has averaged, and at present.
+        """
+        levels = self._levels
+        levels.append((stamp_ns, float(residual[0] ** 2 + residual[1] ** 2)))
+        while stamp_ns - levels[0][0] > _LEVEL_S * _S:
+            levels.popleft()
+        white = self.white * claimed_m2
+        slow = max(0.0, claimed_m2 - 2.0 * white)
+        excess = 0.0
+        if len(levels) >= _LEVEL_FIXES:
+            level = float(np.median([v for _, v in levels])) / _MEDIAN_CHI2_2
+            excess = level - known_m2 - 2.0 * max(white, claimed_m2)
+        if excess <= 0.0:
+            self._agreed_s += passed_s
+        slow = max(slow, excess)
+        past = math.exp(-self._agreed_s / _TRUST_S)
+        grown = max(0.0, slow - self.slow_m2)
+        self.slow_m2 = slow
+        return (grown * past, grown * (1.0 - past))
