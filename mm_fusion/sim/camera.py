@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.geometry import RigidTransform
+from mm_fusion.sim.lens import Lens, develop
 from mm_fusion.sim.raycast import packed
-from mm_fusion.sim.shading import Light, shade, sky
+from mm_fusion.sim.shading import Light, Lighting, shade, sky
 from mm_fusion.sim.world import LabelledScene, Surface, World
 
 F32 = npt.NDArray[np.float32]
@@ -27,7 +28,8 @@ class CameraSpec:
     ``k`` [3,3] in pixels, centres at integers; ``d`` plumb_bob coefficients (k1 k2 p1 p2 k3), as
     in sensor_msgs/CameraInfo; ``base_from_camera`` with the optical frame of REP-103 (z ahead,
     x right, y down). ``key`` is the linear brightness the lower picture's median is exposed to;
-    ``noise`` the standard deviation of a pixel at half brightness, 0..1; ``blur_px`` the lens's.
+    ``noise`` the standard deviation of a pixel at half brightness, 0..1; ``blur_px`` the lens's;
+    ``lens`` what else happens on the way to the bytes.
     """
 
     width: int
@@ -41,6 +43,7 @@ class CameraSpec:
     noise: float = 0.012
     blur_px: float = 0.0
     vignette: float = 0.15
+    lens: Lens = field(default_factory=Lens)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,12 +95,29 @@ def render(
     empty = np.flatnonzero(found.material < 0)
     radiance = np.empty((len(directions), 3), np.float32)
     radiance[empty] = sky(directions[empty], light)
-    radiance[hit] = _surfaces(world, found, hit, origin, directions, light, moving, spec, rng)
+    lighting = _lighting(world, light, t, origin)
+    radiance[hit] = _surfaces(world, found, hit, origin, directions, lighting, moving, spec, rng)
     far = np.where(np.isfinite(found.range_m), found.range_m, 0.0)
-    haze = np.where(found.material >= 0, np.exp(-far / light.haze_m), 1.0)[:, None]
+    # what meets nothing is as far as the air lets one see when there is fog
+    clear = np.exp(
+        -np.where(found.material >= 0, far, 400.0 * (light.haze_m < 500.0)) / light.haze_m
+    )
+    haze = clear[:, None]
     radiance = radiance * haze + light.horizon * (1 - haze)
-    image = _develop(radiance.reshape(spec.height, spec.width, 3).astype(np.float32), spec, rng)
+    linear = radiance.reshape(spec.height, spec.width, 3).astype(np.float32)
+    image = develop(linear, spec, rng)
     return Picture(image, found.object_id.reshape(spec.height, spec.width))
+
+
+def _lighting(world: World, light: Light, t: float, origin: F64) -> Lighting:
+    """The light of a picture: at night, the nearest street lamps and the vehicle's own lights."""
+    if not light.night:
+        return Lighting(light)
+    lamps = np.array(world.town.lamps).reshape(-1, 3)
+    order = np.argsort(np.linalg.norm(lamps - origin, axis=1))[:5]
+    pose = world.pose(t)
+    heads = pose.apply(np.array([[2.2, 0.6, 0.65], [2.2, -0.6, 0.65]]))
+    return Lighting(light, lamps[order], heads, pose.rotation[:, 0])
 
 
 def _surfaces(
@@ -106,13 +126,13 @@ def _surfaces(
     hit: npt.NDArray[np.int64],
     origin: F64,
     directions: F32,
-    light: Light,
+    lighting: Lighting,
     moving: LabelledScene | None,
     spec: CameraSpec,
     rng: np.random.Generator,
 ) -> F32:
     """Radiance of the pixels that met something, with cast shadows and blocked sky."""
-    ray, normal = directions[hit], found.normal[hit]
+    ray, normal, light = directions[hit], found.normal[hit], lighting.light
     point = (origin + ray * found.range_m[hit, None]).astype(np.float32)
     start = point + normal * np.float32(0.02)
     lit = np.zeros(len(hit), np.float32)
@@ -121,7 +141,7 @@ def _surfaces(
         to_sun = np.broadcast_to(light.to_sun, (len(sunny), 3))
         lit[sunny] = ~world.occluded(packed(start[sunny], to_sun), 80.0, moving)
     open_sky = 0.35 + 0.65 * _sky_share(world, hit, start, normal, moving, spec, rng)
-    return shade(world.materials, found.material[hit], point, normal, ray, lit, open_sky, light)
+    return shade(world.materials, found.material[hit], point, normal, ray, lit, open_sky, lighting)
 
 
 def _sky_share(
@@ -147,19 +167,3 @@ def _sky_share(
     share[pixel // spec.width // 2, pixel % spec.width // 2] = ~blocked
     smooth = cv2.resize(cv2.blur(share, (3, 3)), (2 * columns, 2 * rows))
     return np.asarray(smooth[: spec.height, : spec.width].reshape(-1)[hit], np.float32)
-
-
-def _develop(radiance: F32, spec: CameraSpec, rng: np.random.Generator) -> U8:
-    """Radiance [H,W,3] to bytes: exposure, lens, tone curve, noise."""
-    exposure = spec.key / max(float(np.median(radiance[radiance.shape[0] // 3 :])), 1e-3)
-    if spec.blur_px > 0.05:
-        radiance = np.asarray(cv2.GaussianBlur(radiance, (0, 0), spec.blur_px), np.float32)
-    x = np.linspace(-1, 1, spec.width, dtype=np.float32)
-    y = np.linspace(-1, 1, spec.height, dtype=np.float32)
-    falloff = 1.0 - spec.vignette * 0.5 * (x[None] ** 2 + y[:, None] ** 2)
-    linear = radiance * (exposure * falloff)[..., None] * np.asarray(spec.white, np.float32)
-    linear = linear / (1.0 + 0.25 * linear)  # highlights roll off
-    tone = np.power(np.clip(linear, 0.0, 1.0), 1.0 / spec.gamma)
-    grain = rng.standard_normal(tone.shape, dtype=np.float32)
-    tone += spec.noise * grain * (0.6 + 0.8 * np.sqrt(np.maximum(tone, 0.0)))
-    return (np.clip(tone, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)

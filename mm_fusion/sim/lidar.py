@@ -202,12 +202,13 @@ def _measure(
     materials = world.materials
     reflectivity = materials.reflectivity[found.material]
     if weather.wet > 0.0:  # water on level surfaces sends the light away
-        reflectivity = reflectivity * (1.0 - 0.6 * weather.wet * np.abs(found.normal[:, 2]) ** 4)
+        level = np.abs(found.normal[:, 2]) ** 4
+        reflectivity = reflectivity * (1 - np.float32(0.6 * weather.wet) * level)
     # a clear coat mirrors: seen from aside little of it comes back
     sharp = np.where(materials.texture[found.material] == Texture.PAINT, 1.2, 0.7)
     signal = (reflectivity + 0.02) * (cosine + 0.02) ** sharp
     signal *= (spec.max_range_m / range_m) ** 2 * weather.transmission(range_m)
-    chance = 1.0 - np.exp(-signal / spec.strength)
+    chance = 1.0 - np.exp(-signal / np.float32(spec.strength))
     chance *= materials.lidar_return[found.material] * (1.0 - spec.dropout)
     chance *= 1.0 - 0.75 * window_panes(materials, found, rays)
     keep = rng.random(count, dtype=np.float32) < chance
@@ -228,8 +229,7 @@ def _measure(
     if spec.channels is not None:
         ring = np.arange(count) % len(spec.elevations_rad)
         quantum = spec.channels.quantum
-        range_m = range_m + spec.channels.range_bias_m[ring]
+        range_m = range_m + spec.channels.range_bias_m[ring].astype(np.float32)
         intensity = spec.channels.gain[ring] * intensity + spec.channels.offset[ring]
     intensity = np.round(np.clip(intensity, 0.0, 1.0) / quantum) * quantum
-    kept_range = np.asarray(range_m, np.float32)
-    return _Answers(keep, kept_range, np.minimum(intensity, 1.0).astype(np.float32), object_id)
+    return _Answers(keep, range_m, np.minimum(intensity, 1.0).astype(np.float32), object_id)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.sim.materials import MaterialArrays, Texture
+from mm_fusion.sim.weather import Weather
 from mm_fusion.sim.world import Surface
 
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
@@ -27,6 +29,8 @@ class Light:
     haze_m: float
     cloud: float
     seed: int
+    night: bool = False
+    wet: float = 0.0
 
     @staticmethod
     def random(rng: np.random.Generator) -> Light:
@@ -54,6 +58,33 @@ class Light:
         )
 
     @staticmethod
+    def dark(rng: np.random.Generator) -> Light:
+        """A night in a lit street."""
+        glow = np.array([0.010, 0.010, 0.012]) * float(np.exp(rng.uniform(-1.2, 1.2)))
+        return replace(
+            Light.random(rng),
+            sun=np.zeros(3, np.float32),
+            ambient=np.asarray(glow, np.float32),
+            zenith=np.asarray(0.4 * glow, np.float32),
+            horizon=np.asarray(1.2 * glow, np.float32),
+            night=True,
+        )
+
+    def under(self, weather: Weather) -> Light:
+        """The same light in rain, fog or snow: the sun is gone, the air is grey."""
+        wet = replace(self, wet=weather.wet)
+        if weather.kind == "dry":
+            return wet
+        # Koschmieder: a contrast of 5 % is left at the visibility
+        haze_m = min(self.haze_m, weather.visibility_m / 3.0)
+        grey = np.float32(np.mean(self.horizon))
+        veil = np.full(3, 0.8 * grey, np.float32)
+        sun, ambient = self.sun * np.float32(0.05), self.ambient + np.float32(0.1) * self.sun
+        return replace(
+            wet, sun=sun, ambient=ambient, zenith=veil, horizon=veil, haze_m=haze_m, cloud=1.0
+        )
+
+    @staticmethod
     def clear(rng: np.random.Generator) -> Light:
         """A sunny day with a few clouds and clear air."""
         day = Light.random(rng)
@@ -69,6 +100,39 @@ class Light:
             haze_m=1500.0,
             cloud=0.4,
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lighting:
+    """The light of one picture: the weather's, and at night lamps [N,3], the vehicle's headlights
+    [2,3] and the way they point [3], all in the world."""
+
+    light: Light
+    lamps: F64 = field(default_factory=lambda: np.zeros((0, 3)))
+    heads: F64 = field(default_factory=lambda: np.zeros((0, 3)))
+    ahead: F64 = field(default_factory=lambda: np.array([1.0, 0.0, 0.0]))
+
+    def artificial(self, point: F32, normal: F32) -> F32:
+        """Linear RGB [N,3] of lamp light that falls on points [N,3] with unit normals."""
+        warm = np.array([1.0, 0.78, 0.5], np.float32)
+        white = np.array([1.0, 0.97, 0.9], np.float32)
+        total = np.zeros((len(point), 3), np.float32)
+        for place in self.lamps.astype(np.float32):
+            towards = place - point
+            square = np.einsum("ij,ij->i", towards, towards) + np.float32(0.5)
+            cosine = np.clip(np.einsum("ij,ij->i", towards, normal) / np.sqrt(square), 0.0, 1.0)
+            total += (np.float32(14.0) * cosine / square)[:, None] * warm
+        ahead = self.ahead.astype(np.float32)
+        for place in self.heads.astype(np.float32):
+            towards = place - point
+            square = np.einsum("ij,ij->i", towards, towards) + np.float32(2.0)
+            distance = np.sqrt(square)
+            cosine = np.clip(np.einsum("ij,ij->i", towards, normal) / distance, 0.0, 1.0)
+            aligned = np.clip(-(towards @ ahead) / distance, 0.0, 1.0)
+            dipped = np.where(-towards[:, 2] > 0.02 * distance, 0.12, 1.0)
+            power = np.float32(90.0) * aligned**30 * dipped.astype(np.float32)
+            total += (power * cosine / square)[:, None] * white
+        return total
 
 
 def hash01(x: npt.NDArray[np.integer], y: npt.NDArray[np.integer], seed: int) -> F32:
@@ -203,17 +267,27 @@ def shade(
     ray: F32,
     lit: F32,
     open_sky: F32,
-    light: Light,
+    lighting: Lighting,
 ) -> F32:
     """Linear RGB [N,3] of surface points seen along unit ``ray`` [N,3].
 
     ``lit`` [N] is how much of the sun, ``open_sky`` [N] how much of the sky reaches the point.
     """
+    light = lighting.light
     albedo, pane = textured(materials, material, point, normal)
     sunny = np.clip(normal @ light.to_sun, 0.0, 1.0) * lit
     hemisphere = (0.65 + 0.35 * normal[:, 2]) * open_sky
-    radiance = albedo * (sunny[:, None] * light.sun + hemisphere[:, None] * light.ambient)
-    shiny = np.flatnonzero(pane | (materials.texture[material] == Texture.PAINT))
+    received = sunny[:, None] * light.sun + hemisphere[:, None] * light.ambient
+    mirrors = pane | (materials.texture[material] == Texture.PAINT)
+    if light.night:
+        received += lighting.artificial(point, normal)
+        received += (0.35 * materials.emission[material])[:, None]
+    if light.wet > 0.0:
+        puddle = normal[:, 2] > 0.9
+        albedo[puddle] *= np.float32(1.0 - 0.45 * light.wet)
+        mirrors |= puddle & (light.wet > 0.5)
+    radiance = albedo * received
+    shiny = np.flatnonzero(mirrors)
     if len(shiny):
         n, r = normal[shiny], ray[shiny]
         cosine = np.clip(-np.einsum("ij,ij->i", n, r), 0.0, 1.0)

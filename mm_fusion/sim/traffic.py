@@ -27,11 +27,14 @@ _EGO_SIZE = (4.6, 1.85, 1.5)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mover:
-    """One that moves: its model, its path, and the way it has gone at steps of STEP_S."""
+    """One that moves: its model, its path, and the way it has gone at steps of STEP_S. It is in
+    the world from ``first_s`` to ``last_s``."""
 
     model: ObjectModel
     path: Path
     way_m: F64
+    first_s: float = -np.inf
+    last_s: float = np.inf
 
     def pose(self, t: float) -> tuple[F64, float, F64, float]:
         """Position [3] of the bottom centre, heading, velocity [2], and way at a time."""
@@ -43,6 +46,8 @@ class Mover:
 
     def active(self, t: float) -> bool:
         """Whether it is in the world at a time: it leaves where its path ends."""
+        if not self.first_s <= t <= self.last_s:
+            return False
         k = min(int(t / STEP_S) + 1, len(self.way_m) - 1)
         return bool(self.way_m[k] < self.path.length_m - 0.6)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,8 +12,10 @@ import numpy.typing as npt
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.sim.ego import EgoMotion
 from mm_fusion.sim.furnishing import build_town
+from mm_fusion.sim.layout import Path
 from mm_fusion.sim.materials import MaterialArrays
 from mm_fusion.sim.mesh import Mesh, merge
+from mm_fusion.sim.models import ObjectModel
 from mm_fusion.sim.raycast import RayScene
 from mm_fusion.sim.town import Town
 from mm_fusion.sim.traffic import STEP_S, Demand, Mover, drive_traffic, ego_route
@@ -91,12 +94,20 @@ class LabelledScene:
 
 
 class World:
-    """A town, its traffic and the ego vehicle. Times are seconds since the drive's start."""
+    """A town, its traffic and the ego vehicle. Times are seconds since the drive's start.
+
+    ``route`` is the ego vehicle's path and its way [T] at steps of STEP_S, None if not known.
+    """
 
     def __init__(
-        self, town: Town, ego: EgoMotion, movers: Sequence[Mover], threads: int = 1
+        self,
+        town: Town,
+        ego: EgoMotion,
+        movers: Sequence[Mover],
+        threads: int = 1,
+        route: tuple[Path, F64] | None = None,
     ) -> None:
-        self.town, self.ego, self.movers = town, ego, list(movers)
+        self.town, self.ego, self.movers, self.route = town, ego, list(movers), route
         self.materials: MaterialArrays = town.table.arrays()
         self._threads = threads
         self._first_mover = len(town.standing)
@@ -106,6 +117,18 @@ class World:
             meshes.append(item.model.meshes[0].placed(item.position, item.yaw_rad))
             ids.append(k)
         self._still = LabelledScene(meshes, ids, threads)
+
+    def with_movers(self, more: Sequence[Mover]) -> World:
+        """The same world with more movers in it; what is known of the others stays as it is."""
+        other = copy.copy(self)
+        other.movers = [*self.movers, *more]
+        return other
+
+    def model(self, object_id: int) -> ObjectModel:
+        """What an object of ``objects`` is made of."""
+        if object_id < self._first_mover:
+            return self.town.standing[object_id].model
+        return self.movers[object_id - self._first_mover].model
 
     def objects(self, t: float) -> ObjectStates:
         """All labelled objects in world coordinates."""
@@ -215,4 +238,5 @@ def build_world(
     town = build_town(rng, extent_m)
     path = ego_route(town, rng, demand.ego_speed_ms * duration_s + 20.0, turns)
     way, movers = drive_traffic(town, rng, path, demand, duration_s)
-    return World(town, EgoMotion(town.layout, path, way, STEP_S), movers, threads)
+    ego = EgoMotion(town.layout, path, way, STEP_S)
+    return World(town, ego, movers, threads, (path, way))
