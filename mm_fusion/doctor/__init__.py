@@ -1,1 +1,1 @@
-"""What is wrong with a robot's topics, clocks and transforms, live or in a bag."""
+"""What is wrong with a robot's sensor data: checks over observations of a live graph or a bag."""

@@ -1,0 +1,45 @@
+"""What can be wrong with a covariance matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+F64 = npt.NDArray[np.float64]
+
+ZERO = "all zero"
+NOT_MEASURED = "-1 (not measured)"
+NOT_SYMMETRIC = "not symmetric"
+NEGATIVE = "negative variance"
+INDEFINITE = "not positive semidefinite"
+TINY = "absurdly small"
+HUGE = "so large that it says nothing"
+GOOD = ""
+
+# Variances outside of these are nobody's honest noise: m^2, (rad/s)^2, (m/s^2)^2 alike.
+TINY_VARIANCE = 1e-12
+HUGE_VARIANCE = 1e6
+
+
+def fault(matrix: F64) -> str:
+    """The first thing that is wrong with a square matrix, GOOD where nothing is.
+
+    A zero or very large variance of single axes is normal (an axis that is not measured): only a
+    matrix whose every variance is tiny, or huge, is called so. The definiteness allows for the
+    rounding of numbers that were written as float32.
+    """
+    variances = np.diag(matrix)
+    if not matrix.any():
+        return ZERO
+    if variances[0] == -1.0:
+        return NOT_MEASURED
+    if (variances < 0.0).any():
+        return NEGATIVE
+    scale = float(np.abs(matrix).max())
+    if np.abs(matrix - matrix.T).max() > 1e-5 * scale:
+        return NOT_SYMMETRIC
+    if np.linalg.eigvalsh((matrix + matrix.T) / 2.0)[0] < -1e-5 * scale:
+        return INDEFINITE
+    if variances.max() < TINY_VARIANCE:
+        return TINY
+    return HUGE if variances.min() > HUGE_VARIANCE else GOOD
