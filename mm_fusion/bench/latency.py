@@ -57,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jpeg", action="store_true", help="CompressedImage instead of Image")
     parser.add_argument("--obstacles", action="store_true", help="listen to obstacles, too")
     parser.add_argument(
-        "--tape", type=Path, metavar="DIR", help="keep the prepared messages here, to use them again"
+        "--tape",
+        type=Path,
+        metavar="DIR",
+        help="keep the prepared messages here, to use them again",
     )
 
 

@@ -151,9 +151,7 @@ def sweep_waits_ns(notes: Notes) -> list[int]:
 
 def spent(before: Threads, after: Threads) -> dict[int, tuple[str, int]]:
     """CPU time by thread between two looks."""
-    return {
-        tid: (name, ns - before.get(tid, (name, 0))[1]) for tid, (name, ns) in after.items()
-    }
+    return {tid: (name, ns - before.get(tid, (name, 0))[1]) for tid, (name, ns) in after.items()}
 
 
 def cpu(notes: Notes, threads: Threads, idle_ns: int) -> dict[str, Any]:
@@ -168,7 +166,9 @@ def cpu(notes: Notes, threads: Threads, idle_ns: int) -> dict[str, Any]:
     network.
     """
     count = max(len(notes.sets), 1)
-    of = {role: [threads[t][1] for t in tids if t in threads] for role, tids in notes.threads.items()}
+    of = {
+        role: [threads[t][1] for t in tids if t in threads] for role, tids in notes.threads.items()
+    }
     known = {t for tids in notes.threads.values() for t in tids}
     dds = sum(ns for name, ns in threads.values() if name.startswith("dds."))
     helpers = sum(

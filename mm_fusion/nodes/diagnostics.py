@@ -38,11 +38,20 @@ class Report:
         """An output does not come."""
         self._complaints.append((ERROR, text))
 
+    def verdict(self) -> tuple[bytes, str]:
+        """Level and message: those of the worst complaints."""
+        level = max((level for level, _ in self._complaints), default=OK)
+        worst = [text for each, text in self._complaints if each == level]
+        return level, "; ".join(worst) or self.message_ok
+
+    def texts(self, node: str) -> tuple[str, str]:
+        """Name and hardware id; ``node`` is the name of who reports."""
+        return f"{node.lstrip('/')}: {self.name}", node
+
     def message(self, node: str) -> DiagnosticStatus:
         """As a message; ``node`` is the name of who reports."""
-        out = DiagnosticStatus(name=f"{node.lstrip('/')}: {self.name}", hardware_id=node)
-        out.level = max((level for level, _ in self._complaints), default=OK)
-        worst = [text for level, text in self._complaints if level == out.level]
-        out.message = "; ".join(worst) or self.message_ok
+        name, hardware_id = self.texts(node)
+        out = DiagnosticStatus(name=name, hardware_id=hardware_id)
+        out.level, out.message = self.verdict()
         out.values = [KeyValue(key=k, value=v) for k, v in self.values.items()]
         return out

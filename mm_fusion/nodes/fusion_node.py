@@ -46,6 +46,8 @@ IMAGE_CLASSES: dict[bool, tuple[type, str]] = {
     True: (CompressedImage, "sensor_msgs/msg/CompressedImage"),
 }
 CLOUD = "sensor_msgs/msg/PointCloud2"
+INFO = "sensor_msgs/msg/CameraInfo"
+INFO_FROM = 12  # bytes of encapsulation and stamp
 
 
 class Waiting(NamedTuple):
@@ -80,7 +82,7 @@ class FusionNode(ManagedNode):
         self._lidars = wire.Lidars(config.lidar, topics.lidars)
         self._intake = Intake(self._names, config.nodes.input_timeout_s)
         self._arrived_ns: dict[tuple[str, int], int] = {}
-        self._with_info: set[str] = set()
+        self._infos: dict[str, bytes] = {}  # the last CameraInfo by camera, behind its stamp
         self._timings = Timings()
         self._last: FusionResult | None = None
         self._broken = ""  # why the last set had no result
@@ -99,7 +101,7 @@ class FusionNode(ManagedNode):
         for camera, info in zip(topics.cameras, self._config.camera_info_topics(), strict=True):
             kind, name = IMAGE_CLASSES[topics.camera_compressed]
             self._open_raw(kind, name, camera)
-            self._open(CameraInfo, info, lambda m, s=camera: self._on_camera_info(m, s))
+            self._open(CameraInfo, info, lambda raw, s=camera: self._on_camera_info(raw, s))
         self._open_raw(PointCloud2, CLOUD, topics.lidars[0])
         self._open(Odometry, topics.motion, self._on_motion, qos.fast_sensor())
 
@@ -136,9 +138,12 @@ class FusionNode(ManagedNode):
         )
 
     def _open(self, kind: type, topic: str, callback: Any, profile: Any = None) -> None:
+        """Raw, like the large ones: a message object costs more than reading its bytes."""
         profile, options = profile or qos.sensor(), qos.overridable()
         self._inputs.append(
-            self.create_subscription(kind, topic, callback, profile, qos_overriding_options=options)
+            self.create_subscription(
+                kind, topic, callback, profile, raw=True, qos_overriding_options=options
+            )
         )
 
     # ------------------------------------------------------------- callbacks: receiving thread
@@ -155,22 +160,26 @@ class FusionNode(ManagedNode):
         elif isinstance(sample, Rejection):
             self._reject(sample)
 
-    def _on_motion(self, message: Odometry) -> None:
+    def _on_motion(self, raw: bytes) -> None:
         sensor = self._config.topics.motion
         self._intake.arrived(sensor)
-        motion = wire.pose_from_message(message, sensor)
+        motion = wire.decode_pose(raw, sensor)
         if isinstance(motion, Rejection):
             self._reject(motion)
             return
         self._queue.note(motion)
         self._hand_over(self._pipeline.synchronizer.advance(motion.stamp_ns))
 
-    def _on_camera_info(self, message: CameraInfo, sensor: str) -> None:
-        model = wire.from_message(message, sensor)
+    def _on_camera_info(self, raw: bytes, sensor: str) -> None:
+        # One comes with every image, and says the same but for the stamp.
+        told = raw[INFO_FROM:]
+        if self._infos.get(sensor) == told:
+            return
+        model = wire.decode(INFO, raw, sensor)
         if isinstance(model, Rejection):
             self._reject(model)
         elif isinstance(model, CameraModel):
-            self._with_info.add(sensor)
+            self._infos[sensor] = told
             self._queue.note(model)
 
     def _need(self, frame_id: str) -> None:
@@ -301,7 +310,7 @@ class FusionNode(ManagedNode):
         for frame in self._transforms.missing():
             report.warn(f"no transform from {self._config.frames.base} to {frame}")
         for camera in topics.cameras:
-            if camera not in self._with_info and camera not in silent:
+            if camera not in self._infos and camera not in silent:
                 report.warn(f"no CameraInfo for {camera}")
 
 

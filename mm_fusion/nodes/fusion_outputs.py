@@ -1,4 +1,8 @@
-"""What fusion_node publishes; the heavy topics only while somebody listens."""
+"""What fusion_node publishes: each topic only while somebody listens, and never by the element.
+
+Who comes late misses nothing by it: what a topic without a listener would carry goes nowhere, and
+a listener is counted before the first message can reach it. The next set is answered to it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.obstacles import obstacle_points
 from mm_fusion.perception.overlay import draw_overlay
 from mm_fusion.samples import Detection, FusionResult, Mode, SyncedSet, Track
-from mm_fusion.wire import encode
+from mm_fusion.wire import answers, encode
 
 
 class FusionOutputs:
@@ -62,15 +66,19 @@ class FusionOutputs:
 
     def publish(self, result: FusionResult, synced: SyncedSet) -> None:
         """The answer to one set."""
-        self._detections.publish(messages.detections(result))
-        self._tracks.publish(messages.tracks(result))
+        stamp_ns, frame_id = result.stamp_ns, result.frame_id
+        if self._detections.get_subscription_count():
+            boxes = answers.encode_boxes(result.detections, stamp_ns, frame_id)
+            self._detections.publish(boxes)
+        if self._tracks.get_subscription_count():
+            tracks = answers.encode_boxes(result.tracks, stamp_ns, result.track_frame_id)
+            self._tracks.publish(tracks)
         if self._markers.get_subscription_count():
             self._markers.publish(messages.markers(result))
         if self._obstacles.get_subscription_count():
             points = obstacle_points(synced, self._calibration, self._config, self._motion)
             if points is not None:
-                stamp_ns, frame = result.stamp_ns, result.frame_id
-                self._obstacles.publish(encode.encode_pointcloud2(points, stamp_ns, frame))
+                self._obstacles.publish(encode.encode_pointcloud2(points, stamp_ns, frame_id))
         for slot, publisher in enumerate(self._debug):
             if publisher.get_subscription_count():
                 self._publish_debug(result, synced, slot)
@@ -88,6 +96,8 @@ class FusionOutputs:
         self, result: FusionResult, spent_ns: Mapping[str, int], provider: str
     ) -> None:
         """One status per set: what took part and how long each station took."""
+        if not self._status.get_subscription_count():
+            return
         timed = dataclasses.replace(result, stage_ns=dict(spent_ns))
         report = Report("result", result.mode.value, result_values(timed, provider))
         # vision_msgs has no place for velocities.
@@ -95,9 +105,14 @@ class FusionOutputs:
         report.put("track_velocities_mps", _velocities(result.tracks))
         if result.mode != Mode.CAMERA_LIDAR:
             report.warn(f"mode {result.mode.value}")
-        out = DiagnosticArray(header=messages.header(result.stamp_ns, result.frame_id))
-        out.status = [report.message(self._node.get_fully_qualified_name())]
-        self._status.publish(out)
+        level, message = report.verdict()
+        name, hardware_id = report.texts(self._node.get_fully_qualified_name())
+        texts = (name, message, hardware_id)
+        self._status.publish(
+            answers.encode_diagnostics(
+                result.stamp_ns, result.frame_id, level[0], texts, report.values
+            )
+        )
 
 
 def _velocities(items: Sequence[Detection | Track]) -> str:

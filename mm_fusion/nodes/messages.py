@@ -1,4 +1,4 @@
-"""Answers as standard messages."""
+"""Answers as standard messages; boxes and their status are written in ``wire/answers``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy.typing as npt
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import (
     Point,
-    PoseWithCovariance,
     Quaternion,
     TransformStamped,
     Vector3,
@@ -18,11 +17,10 @@ from geometry_msgs.msg import (
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import NavSatFix, NavSatStatus
 from std_msgs.msg import ColorRGBA, Header
-from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 from visualization_msgs.msg import Marker, MarkerArray
 
 from mm_fusion.geometry import RigidTransform
-from mm_fusion.samples import NS_PER_S, Detection, FusionResult, PoseEstimate, Track
+from mm_fusion.samples import NS_PER_S, FusionResult, PoseEstimate, Track
 
 F64 = npt.NDArray[np.float64]
 
@@ -33,8 +31,6 @@ COLORS = {
     "cyclist": (0.0, 0.62, 0.45),
 }
 OTHER_COLOR = (0.80, 0.47, 0.65)
-# A covariance whose first element is -1 is unknown (sensor_msgs).
-UNKNOWN = -1.0
 
 
 def stamp(stamp_ns: int) -> Time:
@@ -69,47 +65,6 @@ def _yawed(yaw_rad: float) -> Quaternion:
 
 
 # ------------------------------------------------------------------------------ objects
-
-
-def _detection(item: Detection | Track, box_header: Header, object_id: str) -> Detection3D:
-    out = Detection3D(header=box_header, id=object_id)
-    out.bbox.center.position = _point(item.center)
-    out.bbox.center.orientation = _yawed(item.yaw)
-    out.bbox.size = _vector(item.size)
-    hypothesis = ObjectHypothesisWithPose()
-    hypothesis.hypothesis.class_id = item.label
-    hypothesis.hypothesis.score = float(item.score)
-    hypothesis.pose = _box_pose(item, out)
-    out.results = [hypothesis]
-    return out
-
-
-def _box_pose(item: Detection | Track, out: Detection3D) -> PoseWithCovariance:
-    pose = PoseWithCovariance(pose=out.bbox.center)
-    covariance = np.zeros(36)
-    covariance[0] = UNKNOWN
-    if isinstance(item, Track):
-        # The tracker estimates x and y; of the rest nothing is known, and a large number says so.
-        covariance = np.diag([0.0, 0.0, 1e3, 1e3, 1e3, 1e3])
-        covariance[:2, :2] = item.covariance[:2, :2]
-        covariance = covariance.ravel()
-    pose.covariance = covariance
-    return pose
-
-
-def detections(result: FusionResult) -> Detection3DArray:
-    """Boxes in the base frame, as they were detected. Velocities have no place in the type."""
-    top = header(result.stamp_ns, result.frame_id)
-    return Detection3DArray(
-        header=top, detections=[_detection(d, top, "") for d in result.detections]
-    )
-
-
-def tracks(result: FusionResult) -> Detection3DArray:
-    """Boxes followed over time, in the tracks' frame, each with its id."""
-    top = header(result.stamp_ns, result.track_frame_id)
-    boxes = [_detection(t, top, str(t.track_id)) for t in result.tracks]
-    return Detection3DArray(header=top, detections=boxes)
 
 
 def markers(result: FusionResult) -> MarkerArray:
