@@ -1,89 +1,140 @@
-"""A sweep's raw points as columns in the base frame, every point corrected for its own instant."""
+"""Sweeps' raw points as columns in the base frame, every point corrected for its own instant."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.geometry import RigidTransform
+from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.deskew import DEGREE, MotionBuffer, MotionPolynomial
-from mm_fusion.samples import LidarSweep
+from mm_fusion.samples import LidarSweep, Reason, Rejection, SyncedSet
 
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 
 MAX_AGE_S = 1.0  # no sweep is longer; a point further from the stamp has a broken time
 
 
+class Mounted(NamedTuple):
+    """A sweep with its LIDAR's place, and its stamp on the clock that the set is on."""
+
+    sweep: LidarSweep
+    base_from_lidar: RigidTransform
+    stamp_ns: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacedCloud:
-    """Points in base axes at one instant; views that the next sweep overwrites.
+    """Points in base axes at one instant; views that the next placing overwrites.
 
     ``xyz`` float32 [3,N] in the order of the sweep, NaN and all. ``seconds`` float32 [N] is each
-    point's instant relative to the stamp, None where the sweep does not say. ``deskewed`` tells
-    whether the motion during the sweep is taken out.
+    point's instant relative to that instant, None where the sweep does not say; ``since_s`` is the
+    sweep's stamp relative to it. ``deskewed`` tells whether the motion during the sweep is taken
+    out, ``moved`` whether at least that between the sweep's stamp and the instant is.
     """
 
     xyz: F32
     seconds: F32 | None
+    since_s: float
     deskewed: bool
+    moved: bool
+
+
+def mounted(synced: SyncedSet, calibration: Calibration) -> tuple[list[Mounted], list[Rejection]]:
+    """The sweeps of a set whose LIDAR has a known place, and a rejection for each of the others."""
+    found, unknown = [], []
+    for sweep in synced.sweeps:
+        base_from_lidar = calibration.base_from(sweep.frame_id)
+        if base_from_lidar is None:
+            detail = f"nothing connects frame '{sweep.frame_id}' with the base frame"
+            unknown.append(Rejection(sweep.sensor, sweep.stamp_ns, Reason.NO_EXTRINSICS, detail))
+            continue
+        # A sensor's clock may be corrected; the set knows by how much.
+        after_ns = synced.dt_ns.get(sweep.sensor, sweep.stamp_ns - synced.stamp_ns)
+        found.append(Mounted(sweep, base_from_lidar, synced.stamp_ns + after_ns))
+    return found, unknown
 
 
 class CloudPlacer:
-    """From raw sweeps to placed clouds; keeps its working memory between sweeps."""
+    """From raw sweeps to placed clouds; keeps its working memory from set to set."""
 
     def __init__(self) -> None:
         self._rows = np.empty(0, np.float32)
+        self._exact_s = np.empty(0, np.float64)
         self._xyz = np.empty(0, np.float32)
+        self._seconds = np.empty(0, np.float32)
 
     def place(
-        self,
-        sweep: LidarSweep,
-        base_from_lidar: RigidTransform,
-        stamp_ns: int,
-        motion: MotionBuffer | None,
-    ) -> PlacedCloud:
-        """The sweep in base axes as they are at ``stamp_ns``.
+        self, sweeps: Sequence[Mounted], stamp_ns: int, motion: MotionBuffer | None
+    ) -> list[PlacedCloud]:
+        """The sweeps in base axes as they are at ``stamp_ns``, side by side in one buffer.
 
-        Without ``motion``, without times or where the motion is not known, the sweep is placed as
-        if the sensor had stood still. One matrix product in either case.
+        Without times, or where the motion is not known for all of a sweep, it is moved as one
+        piece from its stamp; without ``motion``, or where that is not known either, it is placed
+        as if the base had stood still. One matrix product in each case.
         """
+        counts = [len(m.sweep.points) for m in sweeps]
+        self._reserve(sum(counts), max(counts, default=0))
+        clouds, start = [], 0
         # Broken coordinates stay broken and are sorted out by whoever looks at them.
         with np.errstate(invalid="ignore", over="ignore"):
-            seconds = _seconds(sweep, stamp_ns) if sweep.time_field else None
-            course = None
-            if motion is not None and seconds is not None:
-                course = _course(motion, seconds, stamp_ns)
-            rows, xyz = self._memory(len(sweep.points), 4 * (DEGREE + 1) if course else 4)
-            for row, axis in zip(rows, "xyz", strict=False):
-                np.copyto(row, sweep.points[axis], casting="same_kind")
-            rows[3] = 1.0
-            if course is None or seconds is None:
-                np.matmul(base_from_lidar.matrix()[:3].astype(np.float32), rows, out=xyz)
-            else:
-                course.features(rows, seconds)
-                np.matmul(course.stacked(base_from_lidar), rows, out=xyz)
-        return PlacedCloud(xyz, seconds, course is not None)
+            for sweep, count in zip(sweeps, counts, strict=True):
+                clouds.append(self._place(sweep, stamp_ns, motion, start, count))
+                start += count
+        return clouds
 
-    def _memory(self, count: int, features: int) -> tuple[F32, F32]:
-        if self._xyz.size < 3 * count:
-            self._rows = np.empty(4 * (DEGREE + 1) * count, np.float32)
-            self._xyz = np.empty(3 * count, np.float32)
+    def _place(
+        self, mounted: Mounted, stamp_ns: int, motion: MotionBuffer | None, start: int, count: int
+    ) -> PlacedCloud:
+        sweep, base_from_lidar, sweep_ns = mounted
+        seconds = course = moved = None
+        if sweep.time_field:
+            seconds = self._seconds[start : start + count]
+            self._fill_seconds(seconds, sweep, sweep_ns - stamp_ns)
+            course = None if motion is None else _course(motion, seconds, stamp_ns)
+        if motion is not None and course is None:
+            moved = motion.base_from_base(stamp_ns, sweep_ns)
+        features = 4 * (DEGREE + 1) if course else 4
         rows = self._rows[: features * count].reshape(features, count)
-        return rows, self._xyz[: 3 * count].reshape(3, count)
+        xyz = self._xyz[3 * start : 3 * (start + count)].reshape(3, count)
+        for row, axis in zip(rows, "xyz", strict=False):
+            np.copyto(row, sweep.points[axis], casting="same_kind")
+        rows[3] = 1.0
+        if course is not None and seconds is not None:
+            course.features(rows, seconds)
+            np.matmul(course.stacked(base_from_lidar), rows, out=xyz)
+        else:
+            placed = base_from_lidar if moved is None else moved @ base_from_lidar
+            np.matmul(placed.matrix()[:3].astype(np.float32), rows, out=xyz)
+        known = course is not None or moved is not None or sweep_ns == stamp_ns
+        return PlacedCloud(xyz, seconds, (sweep_ns - stamp_ns) * 1e-9, course is not None, known)
 
+    def _reserve(self, together: int, largest: int) -> None:
+        if len(self._exact_s) < largest:
+            self._rows = np.empty(4 * (DEGREE + 1) * largest, np.float32)
+            self._exact_s = np.empty(largest, np.float64)
+        if len(self._seconds) < together:
+            self._xyz = np.empty(3 * together, np.float32)
+            self._seconds = np.empty(together, np.float32)
 
-def _seconds(sweep: LidarSweep, stamp_ns: int) -> F32:
-    # Absolute times need all digits of float64 until the stamp is taken off.
-    seconds = sweep.points[sweep.time_field].astype(np.float64)
-    seconds *= sweep.time_unit_ns
-    seconds += float(sweep.stamp_ns - stamp_ns + sweep.time_offset_ns)
-    seconds *= 1e-9
-    return seconds.astype(np.float32)
+    def _fill_seconds(self, out: F32, sweep: LidarSweep, after_ns: int) -> None:
+        # Absolute times need all digits of float64 until the stamp is taken off.
+        exact = self._exact_s[: len(out)]
+        np.copyto(exact, sweep.points[sweep.time_field])
+        exact *= sweep.time_unit_ns
+        exact += float(after_ns + sweep.time_offset_ns)
+        exact *= 1e-9
+        np.copyto(out, exact, casting="same_kind")
 
 
 def _course(motion: MotionBuffer, seconds: F32, stamp_ns: int) -> MotionPolynomial | None:
+    if not len(seconds):
+        return None
     first_s, last_s = float(seconds.min()), float(seconds.max())
     if not (first_s >= -MAX_AGE_S and last_s <= MAX_AGE_S):  # NaN comes here too
         seconds[~(np.abs(seconds) <= MAX_AGE_S)] = np.nan

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.perception.calibration import Calibration
-from mm_fusion.perception.clouds import CloudPlacer, PlacedCloud
+from mm_fusion.perception.clouds import CloudPlacer, PlacedCloud, mounted
 from mm_fusion.perception.contract import Contract, NetworkInputs, Range
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.images import ImageError, ImageStager
@@ -32,7 +32,6 @@ class Staged:
     has_image: tuple[bool, ...] = ()
     rejections: list[Rejection] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    points_seen: int = 0
     points_used: int = 0
 
 
@@ -57,10 +56,8 @@ class Staging:
     ) -> Staged:
         """Stage a set. ``use_lidar`` and ``use_camera`` False withhold what the set has."""
         staged = Staged()
-        lidar = next(iter(synced.sweeps), None) if use_lidar else None
-        refusal = self._stage_sweep(lidar, synced, motion if deskew else None, staged)
-        if refusal is not None:
-            staged.rejections.append(refusal)
+        if use_lidar:
+            self._stage_sweeps(synced, motion if deskew else None, staged)
         self.inputs.set_points(staged.points_used)
         staged.has_points = staged.points_used > 0
         flags = []
@@ -75,42 +72,36 @@ class Staging:
         staged.has_image = tuple(flags)
         return staged
 
-    # --------------------------------------------------------------------------- the sweep
+    # -------------------------------------------------------------------------- the sweeps
 
-    def _stage_sweep(
-        self,
-        sweep: LidarSweep | None,
-        synced: SyncedSet,
-        motion: MotionBuffer | None,
-        staged: Staged,
-    ) -> Rejection | None:
-        if sweep is None:
-            return None
-        base_from_lidar = self._calibration.base_from(sweep.frame_id)
-        if base_from_lidar is None:
-            detail = f"nothing connects frame '{sweep.frame_id}' with the base frame"
-            return _refuse(sweep, Reason.NO_EXTRINSICS, detail)
-        staged.points_seen = len(sweep.points)
-        cloud = self._placer.place(sweep, base_from_lidar, synced.stamp_ns, motion)
-        inside = inside_range(cloud, self._range)
-        if not len(inside):
-            if not np.isfinite(cloud.xyz).all(axis=0).any():
-                reason = Reason.NON_FINITE if len(sweep.points) else Reason.EMPTY_CLOUD
-                return _refuse(sweep, reason, f"{len(sweep.points)} points, none finite")
-            detail = f"none of {len(sweep.points)} points is where the network looks"
-            return _refuse(sweep, Reason.OUT_OF_RANGE, detail)
-        kept = thinned(inside, self._budget)
-        if len(kept) < len(inside):
+    def _stage_sweeps(self, synced: SyncedSet, motion: MotionBuffer | None, staged: Staged) -> None:
+        """All sweeps of the set into one cloud; a bad one costs only itself."""
+        sweeps, unknown = mounted(synced, self._calibration)
+        staged.rejections += unknown
+        usable = []
+        for (sweep, *_), cloud in zip(
+            sweeps, self._placer.place(sweeps, synced.stamp_ns, motion), strict=True
+        ):
+            inside = inside_range(cloud, self._range)
+            if len(inside):
+                usable.append((sweep, cloud, inside))
+            else:
+                staged.rejections.append(_nothing_of(sweep, cloud))
+        total = sum(len(inside) for _, _, inside in usable)
+        for sweep, cloud, inside in usable:
+            share = min(len(inside), self._budget * len(inside) // max(total, self._budget))
+            kept = thinned(inside, share)
+            self._write(sweep, cloud, kept, staged.points_used)
+            staged.points_used += len(kept)
+            if motion is not None:
+                staged.remarks += _undeskewed(sweep, cloud)
+        if total > self._budget:
             staged.remarks.append(f"cloud thinned to {self._budget} points")
-        if motion is not None and not cloud.deskewed:
-            why = "no ego motion" if sweep.time_field else (sweep.remark or "no time per point")
-            staged.remarks.append(f"cloud not deskewed: {why}")
-        self._write(sweep, cloud, kept)
-        staged.points_used = len(kept)
-        return None
 
-    def _write(self, sweep: LidarSweep, cloud: PlacedCloud, kept: npt.NDArray[np.intp]) -> None:
-        out = self.inputs.points[: len(kept)]
+    def _write(
+        self, sweep: LidarSweep, cloud: PlacedCloud, kept: npt.NDArray[np.intp], start: int
+    ) -> None:
+        out = self.inputs.points[start : start + len(kept)]
         for axis in range(3):
             out[:, axis] = cloud.xyz[axis][kept]
         if sweep.intensity_field:
@@ -123,7 +114,7 @@ class Staging:
         else:
             out[:, 3] = 0.0
         if cloud.seconds is None:
-            out[:, 4] = 0.0
+            out[:, 4] = max(-cloud.since_s, 0.0)
         else:
             np.fmax(-cloud.seconds[kept], 0.0, out=out[:, 4])
 
@@ -164,6 +155,26 @@ class Staging:
         k = stager.network_k(model)
         self.inputs.pixel_from_base[slot] = k @ camera_from_base.matrix()[:3]
         return None
+
+
+def _nothing_of(sweep: LidarSweep, cloud: PlacedCloud) -> Rejection:
+    """Why a sweep gave no point."""
+    if np.isfinite(cloud.xyz).all(axis=0).any():
+        detail = f"none of {len(sweep.points)} points is where the network looks"
+        return _refuse(sweep, Reason.OUT_OF_RANGE, detail)
+    reason = Reason.NON_FINITE if len(sweep.points) else Reason.EMPTY_CLOUD
+    return _refuse(sweep, reason, f"{len(sweep.points)} points, none finite")
+
+
+def _undeskewed(sweep: LidarSweep, cloud: PlacedCloud) -> list[str]:
+    """What was not corrected although it should have been, and why."""
+    if cloud.deskewed:
+        return []
+    why = "no ego motion" if sweep.time_field else (sweep.remark or "no time per point")
+    remarks = [f"{sweep.sensor}: not deskewed: {why}"]
+    if not cloud.moved:
+        remarks.append(f"{sweep.sensor}: no ego motion between sweep and set")
+    return remarks
 
 
 def inside_range(cloud: PlacedCloud, volume: Range) -> npt.NDArray[np.intp]:

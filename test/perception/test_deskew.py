@@ -9,7 +9,7 @@ from scipy.linalg import expm
 
 from mm_fusion.config import DeskewConfig
 from mm_fusion.geometry import RigidTransform
-from mm_fusion.perception.clouds import CloudPlacer
+from mm_fusion.perception.clouds import CloudPlacer, Mounted
 from mm_fusion.perception.deskew import MotionBuffer, se3_exp, se3_log
 from mm_fusion.samples import Reason
 
@@ -38,6 +38,13 @@ def buffer_of(course, stamps_ms, linear=(0, 0, 0), angular=(0, 0, 0), max_age_s=
     for ms in stamps_ms:
         assert motion.add(scenes.pose(T0 + ms * MS, course(ms / 1e3), linear, angular)) is None
     return motion
+
+
+def placed(sweep, base_from_lidar, motion, stamp_ns=T0):
+    """One sweep in base axes at a stamp."""
+    return CloudPlacer().place([Mounted(sweep, base_from_lidar, sweep.stamp_ns)], stamp_ns, motion)[
+        0
+    ]
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-7, 9e-5, 1.1e-4, 0.3, 2.0, 3.1])
@@ -96,13 +103,12 @@ def test_points_of_a_standing_world_come_out_where_they_stand(period_ms, linear,
     ]
     # WHEN the sweep is placed with the poses of an odometry
     motion = buffer_of(course, range(-300, 1, period_ms), linear, angular)
-    placer = CloudPlacer()
-    cloud = placer.place(scenes.sweep(seen, seconds=seconds), base_from_lidar, T0, motion)
+    cloud = placed(scenes.sweep(seen, seconds=seconds), base_from_lidar, motion)
     # THEN every point is where it stands, to float32 and under a millimetre
     assert cloud.deskewed
     assert np.linalg.norm(cloud.xyz.T - at_stamp, axis=1).max() < 1e-3
     # and without the motion it is not
-    raw = placer.place(scenes.sweep(seen, seconds=seconds), base_from_lidar, T0, None)
+    raw = placed(scenes.sweep(seen, seconds=seconds), base_from_lidar, None)
     assert not raw.deskewed
     assert np.linalg.norm(raw.xyz.T - at_stamp, axis=1).max() > 0.1
 
@@ -111,8 +117,8 @@ def test_points_after_the_stamp_are_moved_back():
     course = screw((10.0, 0, 0), (0, 0, 0))
     motion = buffer_of(course, range(-100, 201, 10), (10.0, 0, 0))
     seconds = [0.0, 0.05, 0.1]
-    cloud = CloudPlacer().place(
-        scenes.sweep([[5, 0, 0]] * 3, seconds=seconds), RigidTransform.identity(), T0, motion
+    cloud = placed(
+        scenes.sweep([[5, 0, 0]] * 3, seconds=seconds), RigidTransform.identity(), motion
     )
     # at t seconds the base was 10 t further on
     np.testing.assert_allclose(cloud.xyz[0], [5.0, 5.5, 6.0], atol=1e-5)
@@ -126,9 +132,7 @@ def test_a_motion_that_changes_within_the_sweep_is_followed():
     motion = buffer_of(course, range(-200, 1, 10))
     seconds = np.linspace(-0.1, 0.0, 101).astype(np.float32)
     seen = np.array([[20.0 - 5.0 * max(t + 0.05, 0.0), 0, 0] for t in seconds])
-    cloud = CloudPlacer().place(
-        scenes.sweep(seen, seconds=seconds), RigidTransform.identity(), T0, motion
-    )
+    cloud = placed(scenes.sweep(seen, seconds=seconds), RigidTransform.identity(), motion)
     # THEN the smooth fit stays within 3 cm of the truth; uncorrected it is 25 cm
     truth = 20.0 - 0.25
     assert np.abs(cloud.xyz[0] - truth).max() < 0.03
@@ -142,10 +146,9 @@ def test_a_filters_corrections_of_its_pose_do_not_bend_the_sweep():
         jump = (0.0, 0.3, 0.1) if ms > -50 else (0.0, 0.0, 0.0)
         where = RigidTransform.from_rpy((0.01 * ms, 2.0 * jump[1], 0), jump)
         motion.add(scenes.pose(T0 + ms * MS, where, (10.0, 0, 0)))
-    cloud = CloudPlacer().place(
+    cloud = placed(
         scenes.sweep([[50.0, 0, 0]] * 3, seconds=[-0.1, -0.05, 0.0]),
         RigidTransform.identity(),
-        T0,
         motion,
     )
     # THEN the sweep is moved by the velocity alone
@@ -217,8 +220,8 @@ def test_points_without_a_usable_time_are_left_out_and_do_not_spoil_the_others()
     course = screw((10.0, 0, 0), (0, 0, 0))
     motion = buffer_of(course, range(-200, 1, 10), (10.0, 0, 0))
     seconds = [np.nan, -0.1, 0.0, 40.0, np.inf]
-    cloud = CloudPlacer().place(
-        scenes.sweep([[5, 0, 0]] * 5, seconds=seconds), RigidTransform.identity(), T0, motion
+    cloud = placed(
+        scenes.sweep([[5, 0, 0]] * 5, seconds=seconds), RigidTransform.identity(), motion
     )
     np.testing.assert_allclose(cloud.xyz[0][1:3], [4.0, 5.0], atol=1e-5)
     assert np.isnan(cloud.xyz[0][[0, 3, 4]]).all()

@@ -55,7 +55,7 @@ def test_points_stand_in_the_base_frame_in_their_order(order, kind):
     stage = Stage()
     staged = stage.fill(scenes.sweep(SOME, order=order, kind=kind))
     np.testing.assert_allclose(stage.points()[:, :3], in_base(SOME), atol=1e-6)
-    assert (staged.points_seen, staged.points_used) == (3, 3)
+    assert staged.points_used == 3
     assert staged.has_points
     assert stage.inputs.has_points.tolist() == [1.0]
     assert stage.points().dtype == np.float32
@@ -80,7 +80,7 @@ def test_points_that_are_nowhere_or_outside_are_left_out():
     bad = [[np.nan, 0, 0], [np.inf, 0, 0], [100, 0, 0], [0, 0, 9], [0, 0, -9], [0, -21, 0]]
     staged = stage.fill(scenes.sweep([*bad, *SOME]))
     np.testing.assert_allclose(stage.points()[:, :3], in_base(SOME), atol=1e-6)
-    assert (staged.points_seen, staged.points_used) == (9, 3)
+    assert staged.points_used == 3
     assert not staged.rejections
 
 
@@ -249,8 +249,8 @@ def test_unknown_motion_between_exposure_and_stamp_is_said():
 def test_a_cloud_that_could_not_be_deskewed_says_why():
     stage = Stage()
     staged = stage.fill(scenes.sweep(SOME, seconds=[-0.1, -0.05, 0.0]))
-    assert staged.remarks == ["cloud not deskewed: no ego motion"]
-    assert stage.fill(scenes.sweep(SOME)).remarks == ["cloud not deskewed: no time per point"]
+    assert staged.remarks == ["lidar: not deskewed: no ego motion"]
+    assert stage.fill(scenes.sweep(SOME)).remarks == ["lidar: not deskewed: no time per point"]
 
 
 def test_garbage_in_the_bytes_never_reaches_the_network():
