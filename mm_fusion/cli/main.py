@@ -18,6 +18,7 @@ COMMANDS = (
     "replay",
     "evaluate",
     "report",
+    "doctor",
     "check-model",
     "train",
     "export",
@@ -30,6 +31,7 @@ EPILOG = """examples:
   mm_fusion replay BAG --out out/replay           run both roads over a bag, without ROS
   mm_fusion evaluate out/replay --truth BAG       score it against the bag's ground truth
   mm_fusion report out/replay                     write out/replay/report.html
+  mm_fusion doctor                                what is wrong with the sensors, live or in a bag
   mm_fusion COMMAND --help                        options and examples of a command
 """
 

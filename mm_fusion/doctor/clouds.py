@@ -132,8 +132,8 @@ def _check_times(stream: Stream, period_s: float) -> list[Finding]:
     refused = next((look for look in looks if look.remark and look.span_ns is None), None)
     if refused is not None:
         remedy = (
-            "Have the driver write times as offsets from the stamp in s or ns, or as absolute"
-            " float64; till then this LIDAR's points are not deskewed."
+            "Say what it is with lidar.time_field, lidar.time_unit and lidar.time_reference, or have"
+            " the driver write offsets from the stamp; till then these points are not deskewed."
         )
         return [warn("time-field", topic, refused.remark, remedy)]
     timed = [(look, look.span_ns) for look in looks if look.span_ns is not None]
@@ -152,13 +152,13 @@ def _check_times(stream: Stream, period_s: float) -> list[Finding]:
     findings = [info("point-times", topic, what)]
     if period_s and not SPAN[0] <= length_s / period_s <= SPAN[1]:
         remedy = (
-            "See whether unit and reference were recognized rightly, and whether the driver sends"
-            " whole sweeps: deskewing follows these times."
+            "If the unit is not that, set lidar.time_unit; else see whether the driver sends whole"
+            " sweeps: deskewing follows these times."
         )
         findings = [warn("time-span", topic, what, remedy)]
     first, last = timed[len(timed) // 2][1]
     if last < -0.5 * length_s or first > 0.5 * length_s:
-        remedy = "Have the driver stamp the sweep's start, middle or end."
+        remedy = "Set lidar.time_reference, or have the driver stamp the sweep's start, middle or end."
         findings.append(warn("stamp-outside", topic, what, remedy))
     return findings
 

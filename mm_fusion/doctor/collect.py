@@ -47,7 +47,8 @@ class Collector:
         self.streams: dict[str, Stream] = {}
         self.links: dict[Link, int] = {}
         self.bad_links: dict[str, str] = {}
-        self.lidars = wire.Lidars(config.lidar, config.topics.lidars)
+        self._config = config
+        self._lidars = wire.Lidars(config.lidar)
         self._between_looks_ns = max(duration_ns // LOOKS, 1)
         self._next_look_ns: dict[str, int] = {}
         self._classes: dict[bytes, str] = {}
@@ -94,7 +95,7 @@ class Collector:
         self._epoch_ns = self._epoch_ns or header.stamp_ns
         if msgtype == CLOUD and len(stream.heads) < MAX_HEADS:
             self._add_head(stream, raw)
-        sample = wire.decode(msgtype, raw, topic, self.lidars, arrival_ns)
+        sample = wire.decode(msgtype, raw, topic, self._lidars, arrival_ns)
         if isinstance(sample, Rejection):
             _count(stream, sample.reason.value, sample.detail)
         else:

@@ -124,8 +124,8 @@ def check_host(seen: Observations) -> list[Finding]:
     elif not host.profile and largest > LARGE_BYTES:
         what = f"no profile is set, and messages of {largest / 1e6:.1f} MB come in"
         remedy = (
-            "Set FASTRTPS_DEFAULT_PROFILES_FILE to config/fastdds.xml for the drivers and for every"
-            " subscriber: Fast DDS' defaults lose most of such messages."
+            "Set FASTRTPS_DEFAULT_PROFILES_FILE to config/fastdds.xml for the drivers (the nodes of"
+            " mm_fusion do so themselves): Fast DDS' defaults lose most of such messages."
         )
         findings.append(warn("profile", "FASTRTPS_DEFAULT_PROFILES_FILE", what, remedy))
     return findings + _check_buffers(host) + _check_shared_memory(host)
@@ -206,10 +206,10 @@ def check_model(seen: Observations, config: Config) -> list[Finding]:
         remedy = "Run mm_fusion check-model, and correct network.model or network.provider."
         return [error("network", "network.model", model.error, remedy)]
     findings = []
-    cameras = len(config.topics.cameras)
+    cameras = len(config.topics.camera_names())
     if cameras > model.camera_slots:
         what = f"{cameras} cameras are configured, {model.model} takes {model.camera_slots}"
-        remedy = "Name fewer in topics.cameras, or train a network with more slots (--cameras)."
+        remedy = "Name fewer in topics.cameras, or train a network with more slots."
         findings.append(error("camera-slots", "topics.cameras", what, remedy))
     if model.asked == "auto" and model.provider == "cpu":
         what = f"the network runs on the CPU; ONNX Runtime has {', '.join(model.available)}"

@@ -34,8 +34,8 @@ def wanted_inputs(config: Config, live: bool) -> list[Wanted]:
     wheels = (t.wheels_type, *(w for w in WHEEL_TYPES if w != t.wheels_type and not live))
     found = []
     for role, names, usual, types in (
-        ("camera", t.cameras, default.cameras, images),
-        ("lidar", t.lidars, default.lidars, (known.POINT_CLOUD,)),
+        ("camera", t.camera_names(), default.cameras, images),
+        ("lidar", t.lidar_names(), default.lidars, (known.POINT_CLOUD,)),
         ("gps", (t.gps,), (default.gps,), (known.NAV_SAT_FIX,)),
         ("imu", (t.imu,), (default.imu,), (known.IMU,)),
         ("wheels", (t.wheels,), (default.wheels,), wheels),
@@ -46,7 +46,8 @@ def wanted_inputs(config: Config, live: bool) -> list[Wanted]:
             option = f"topics.{role}s[{slot}]" if many else f"topics.{role}"
             found.append(Wanted(role, slot, option, full(name), types, names != usual))
     chosen = t.camera_infos != ("",)
-    for slot, name in enumerate(config.camera_info_topics()):
+    infos = config.camera_info_topics() if t.camera_names() else ()
+    for slot, name in enumerate(infos):
         option = f"topics.camera_infos[{slot}]"
         chosen_here = chosen and bool(t.camera_infos[slot])
         found.append(

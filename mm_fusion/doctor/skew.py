@@ -170,7 +170,7 @@ def _off(state: ClockState, away_ms: float, against: str) -> Finding:
         " the arrival."
     )
     if state.stream.role == "camera":
-        remedy += " A constant rest goes into sync.camera_offset_s."
+        remedy += " A constant rest goes into sync.camera_offsets_s."
     make = error if abs(away_ms) > BAD_MS else warn
     return make("clock-skew", state.stream.topic, what, remedy)
 
@@ -228,7 +228,7 @@ def _check_pairs(seen: Observations, config: Config) -> list[Finding]:
             )
             remedy = (
                 "Trigger camera and LIDAR together or raise the camera's rate; a constant"
-                " difference of clocks goes into sync.camera_offset_s."
+                " difference of clocks goes into sync.camera_offsets_s."
             )
             make = error if paired < PAIRED_ERROR else warn
             findings.append(make("no-partners", camera.topic, what, remedy))
@@ -238,7 +238,9 @@ def _check_pairs(seen: Observations, config: Config) -> list[Finding]:
 
 
 def _shifted(camera: Stream, config: Config) -> I64:
-    return camera.stamps() + round(config.sync.camera_offset_s * 1e9)
+    offsets_s = config.sync.camera_offsets_s
+    offset_s = offsets_s[camera.slot] if len(offsets_s) > 1 else offsets_s[0]
+    return camera.stamps() + round(offset_s * 1e9)
 
 
 def _check_overlap(lidar: Stream, cameras: list[Stream], config: Config) -> list[Finding]:

@@ -123,6 +123,11 @@ class Bag:
         return found
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Messages per topic, of all its types."""
+        return {name: topic.msgcount for name, topic in self._reader.topics.items()}
+
+    @property
     def start_ns(self) -> int:
         """When the first message was recorded."""
         return self._reader.start_time

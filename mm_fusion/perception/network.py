@@ -105,6 +105,11 @@ class FusionNetwork:
                 )
 
 
+def available_providers() -> tuple[str, ...]:
+    """Where the installed ONNX Runtime could run a graph: cuda, cpu, or its own names of others."""
+    return tuple(NAMES.get(p, p) for p in ort.get_available_providers())
+
+
 def read_contract(model: Path) -> Contract:
     """The contract beside a model file. Raises ContractError where either is missing."""
     if not model.is_file():
@@ -138,7 +143,7 @@ def _session(data: bytes, path: Path, provider: str, threads: int) -> ort.Infere
     except ORT_ERRORS as error:
         raise ContractError(f"{path}: not a network that ONNX Runtime can load: {error}") from error
     if provider == "cuda" and session.get_providers()[0] != CUDA:
-        known = ", ".join(NAMES.get(p, p) for p in ort.get_available_providers())
+        known = ", ".join(available_providers())
         raise ConfigError(
             "network.provider: cuda was asked for and is not to be had here: this ONNX Runtime"
             f" {ort.__version__} offers {known}; set network.provider to auto or cpu, or install"
