@@ -41,9 +41,7 @@ def _check_model(camera: Stream, info: Stream, model: CameraModel) -> list[Findi
     sizes = [(w, h) for w, h, _ in camera.image_sizes]
     if sizes and (model.width, model.height) not in sizes:
         width, height = sizes[0]
-        what = (
-            f"is for {model.width}x{model.height} images, {camera.topic} brings {width}x{height}"
-        )
+        what = f"is for {model.width}x{model.height} images, {camera.topic} brings {width}x{height}"
         remedy = "Calibrate at the size that is published, or fill in binning and roi."
         findings.append(error("camera-info-size", topic, what, remedy))
     if camera.frame and model.frame_id and model.frame_id != camera.frame:

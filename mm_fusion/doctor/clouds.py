@@ -10,7 +10,7 @@ import numpy as np
 
 from mm_fusion.config import Config
 from mm_fusion.doctor.findings import Finding, error, info, warn
-from mm_fusion.doctor.observations import CloudHead, CloudLook, Observations, Stream
+from mm_fusion.doctor.observations import CloudHead, Observations, Stream
 from mm_fusion.doctor.timing import rhythm
 
 NAN_WARN, ZERO_WARN = 0.5, 0.2
@@ -121,7 +121,7 @@ def _check_budget(stream: Stream, seen: Observations) -> list[Finding]:
     if not budget or usual <= budget:
         return []
     what = f"{usual:.0f} points a sweep, the network takes {budget}"
-    return [info("thinned", stream.topic, what, "Nothing: points are thinned evenly.")]
+    return [info("thinned", stream.topic, f"{what}: they are thinned evenly")]
 
 
 # --------------------------------------------------------------------------------- times
@@ -132,8 +132,8 @@ def _check_times(stream: Stream, period_s: float) -> list[Finding]:
     refused = next((look for look in looks if look.remark and look.span_ns is None), None)
     if refused is not None:
         remedy = (
-            "Say what it is with lidar.time_field, lidar.time_unit and lidar.time_reference, or have"
-            " the driver write offsets from the stamp; till then these points are not deskewed."
+            "Say what it is with lidar.time_field, lidar.time_unit and lidar.time_reference, or"
+            " have the driver write offsets from the stamp; till then these points are not deskewed."
         )
         return [warn("time-field", topic, refused.remark, remedy)]
     timed = [(look, look.span_ns) for look in looks if look.span_ns is not None]
@@ -158,7 +158,9 @@ def _check_times(stream: Stream, period_s: float) -> list[Finding]:
         findings = [warn("time-span", topic, what, remedy)]
     first, last = timed[len(timed) // 2][1]
     if last < -0.5 * length_s or first > 0.5 * length_s:
-        remedy = "Set lidar.time_reference, or have the driver stamp the sweep's start, middle or end."
+        remedy = (
+            "Set lidar.time_reference, or have the driver stamp the sweep's start, middle or end."
+        )
         findings.append(warn("stamp-outside", topic, what, remedy))
     return findings
 
@@ -190,7 +192,8 @@ def _check_intensity(stream: Stream) -> list[Finding]:
         findings.append(warn("intensity", topic, seen, "Have the driver give finite values."))
     scales = sorted({round(1.0 / look.intensity_scale) for look in looks if look.intensity_scale})
     if len(scales) > 1 and low != high:
-        seen = f"{what}; its full scale looks like {' and '.join(map(str, scales))} from sweep to sweep"
+        listed = " and ".join(map(str, scales))
+        seen = f"{what}; its full scale looks like {listed} from sweep to sweep"
         remedy = f"Set lidar.intensity_max to the sensor's full scale, such as {scales[-1]}."
         findings.append(warn("intensity-scale", topic, seen, remedy))
     elif high * looks[-1].intensity_scale > FULL_OUTSIDE:

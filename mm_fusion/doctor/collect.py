@@ -72,9 +72,7 @@ class Collector:
         for topic, meaning in self._lidars.report().items():
             self.streams[topic].meaning = meaning
 
-    def add(
-        self, topic: str, msgtype: str, raw: Raw, arrival_ns: int, clock_ns: int = 0
-    ) -> None:
+    def add(self, topic: str, msgtype: str, raw: Raw, arrival_ns: int, clock_ns: int = 0) -> None:
         """Take one message. ``clock_ns``: what /clock said last, 0 where there is none."""
         if msgtype == TF_MESSAGE:
             self._add_transforms(topic, raw)

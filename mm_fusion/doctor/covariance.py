@@ -29,17 +29,14 @@ def fault(matrix: F64) -> str:
     rounding of numbers that were written as float32.
     """
     variances = np.diag(matrix)
-    if not matrix.any():
-        return ZERO
-    if variances[0] == -1.0:
-        return NOT_MEASURED
-    if (variances < 0.0).any():
-        return NEGATIVE
-    scale = float(np.abs(matrix).max())
-    if np.abs(matrix - matrix.T).max() > 1e-5 * scale:
-        return NOT_SYMMETRIC
-    if np.linalg.eigvalsh((matrix + matrix.T) / 2.0)[0] < -1e-5 * scale:
-        return INDEFINITE
-    if variances.max() < TINY_VARIANCE:
-        return TINY
-    return HUGE if variances.min() > HUGE_VARIANCE else GOOD
+    allowed = 1e-5 * float(np.abs(matrix).max())
+    checks = (
+        (ZERO, not matrix.any()),
+        (NOT_MEASURED, variances[0] == -1.0),
+        (NEGATIVE, variances.min() < 0.0),
+        (NOT_SYMMETRIC, np.abs(matrix - matrix.T).max() > allowed),
+        (INDEFINITE, np.linalg.eigvalsh((matrix + matrix.T) / 2.0)[0] < -allowed),
+        (TINY, variances.max() < TINY_VARIANCE),
+        (HUGE, variances.min() > HUGE_VARIANCE),
+    )
+    return next((name for name, wrong in checks if wrong), GOOD)

@@ -43,7 +43,12 @@ def diagnose(seen: Observations, config: Config) -> Report:
     ]
     rows = [sensor_row(s, config) for role in SENSORS for s in seen.of_role(role) if s.messages]
     return Report(
-        seen.source, seen.live, seen.duration_s, tuple(worst_first(findings)), tuple(rows), facts(seen)
+        seen.source,
+        seen.live,
+        seen.duration_s,
+        tuple(worst_first(findings)),
+        tuple(rows),
+        facts(seen),
     )
 
 

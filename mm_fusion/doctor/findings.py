@@ -17,6 +17,7 @@ class Severity(enum.Enum):
 
 
 _ORDER = list(Severity)
+NOTHING = "Nothing needs to be done."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def warn(code: str, subject: str, seen: str, remedy: str) -> Finding:
     return Finding(Severity.WARN, code, subject, seen, remedy)
 
 
-def info(code: str, subject: str, seen: str, remedy: str = "Nothing needs to be done.") -> Finding:
+def info(code: str, subject: str, seen: str, remedy: str = NOTHING) -> Finding:
     """A fact."""
     return Finding(Severity.INFO, code, subject, seen, remedy)
 

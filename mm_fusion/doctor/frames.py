@@ -212,6 +212,7 @@ def _no_base(
 
 def _anchor(astray: dict[str, list[Stream]], known: Calibration) -> str:
     """The sensor frame that the most other ones hang together with; a LIDAR's before a camera's."""
+
     def weight(frame: str) -> tuple[int, bool]:
         connected = sum(known.frames.lookup(frame, other) is not None for other in astray)
         return connected, any(s.role == "lidar" for s in astray[frame])
@@ -239,6 +240,8 @@ def _no_chain(base: str, frame: str, streams: Sequence[Stream], frames: set[str]
     if "imu" in roles:
         remedy += " Till then the pose node levels the IMU by gravity, and learns its heading."
         return warn("no-transform", frame, what, remedy)
-    return info("no-transform", frame, what, remedy) if roles == {"gps"} else warn(
-        "no-transform", frame, what, remedy
+    return (
+        info("no-transform", frame, what, remedy)
+        if roles == {"gps"}
+        else warn("no-transform", frame, what, remedy)
     )

@@ -61,9 +61,7 @@ def check_graph(seen: Observations) -> list[Finding]:
 
 def _requests(seen: Observations) -> dict[str, Qos]:
     """What this program asks for, by topic."""
-    asked = {
-        i.topic.name: REQUESTS[i.wanted.role] for i in seen.inputs if i.topic is not None
-    }
+    asked = {i.topic.name: REQUESTS[i.wanted.role] for i in seen.inputs if i.topic is not None}
     return {**asked, "/tf": TF, "/tf_static": TF_STATIC}
 
 
@@ -84,9 +82,7 @@ def _check_pairs(topic: TopicSeen, asked: Qos | None) -> list[Finding]:
     return list(findings.values())
 
 
-def _mismatch(
-    topic: str, publisher: Endpoint, subscriber: Endpoint, why: Sequence[str]
-) -> Finding:
+def _mismatch(topic: str, publisher: Endpoint, subscriber: Endpoint, why: Sequence[str]) -> Finding:
     listener = "the nodes of mm_fusion" if subscriber.node == OURS else subscriber.node
     seen = f"{publisher.node or 'the publisher'} and {listener} never meet: {'; '.join(why)}"
     remedy = (
@@ -108,4 +104,3 @@ def _check_publishers(topic: TopicSeen) -> list[Finding]:
     seen = f"{count} publishers" + (f": {', '.join(names)}" if names else "")
     remedy = "Stop all but one, or give each a topic of its own: their samples would be mixed."
     return [error("several-publishers", topic.name, seen, remedy)]
-

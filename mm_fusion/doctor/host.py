@@ -122,7 +122,7 @@ def check_host(seen: Observations) -> list[Finding]:
         remedy = "Name a file that is there and is XML: Fast DDS runs with its defaults."
         findings.append(error("profile", "Fast DDS profile", host.profile_error, remedy))
     elif not host.profile and largest > LARGE_BYTES:
-        what = f"no profile is set, and messages of {largest / 1e6:.1f} MB come in"
+        what = f"no profile is set here, and messages of {largest / 1e6:.1f} MB come in"
         remedy = (
             "Set FASTRTPS_DEFAULT_PROFILES_FILE to config/fastdds.xml for the drivers (the nodes of"
             " mm_fusion do so themselves): Fast DDS' defaults lose most of such messages."

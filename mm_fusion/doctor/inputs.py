@@ -27,7 +27,7 @@ LOSSES = {
 def wanted_inputs(config: Config, live: bool) -> list[Wanted]:
     """Every input of the configuration; live also the fusion node's ego motion."""
     t, default = config.topics, TopicsConfig()
-    images = (known.COMPRESSED_IMAGE, known.IMAGE)
+    images: tuple[str, ...] = (known.COMPRESSED_IMAGE, known.IMAGE)
     images = images if t.camera_compressed else images[::-1]
     # A node takes what it is told; a replay takes whichever of the two the bag has.
     images = images[:1] if live else images
@@ -104,14 +104,27 @@ def _serve(available: Sequence[TopicSeen], want: Wanted, camera: TopicSeen | Non
 # ------------------------------------------------------------------------------- findings
 
 
-def check_inputs(inputs: Sequence[Input], available: Sequence[TopicSeen], live: bool) -> list[Finding]:
+def check_inputs(
+    inputs: Sequence[Input], available: Sequence[TopicSeen], live: bool
+) -> list[Finding]:
     """Missing topics, wrong types, names that only nearly fit."""
     findings: list[Finding] = []
     if not any(i.topic for i in inputs if i.wanted.role in SENSORS):
         findings.append(_nothing(available, live))
+    blind = not any(i.topic or i.candidates or i.wrong_type for i in inputs if _sees(i.wanted))
+    if blind:
+        loss = "Nothing will be detected; the pose road runs all the same."
+        what = f"no camera and no LIDAR {'publishes' if live else 'is in the bag'}"
+        findings.append((warn if live else info)("no-camera-no-lidar", "inputs", what, loss))
     for given in inputs:
+        if blind and _sees(given.wanted) and not given.wanted.chosen:
+            continue  # said once for all of them
         findings += _check_input(given, available, live, _has_camera(inputs, given.wanted))
     return findings
+
+
+def _sees(want: Wanted) -> bool:
+    return want.role in ("camera", "lidar")
 
 
 def _has_camera(inputs: Sequence[Input], want: Wanted) -> bool:
@@ -188,7 +201,9 @@ def _missing(given: Input, available: Sequence[TopicSeen], live: bool) -> Findin
     near = difflib.get_close_matches(want.name, [t.name for t in available], 1, 0.8)
     if near:
         seen += f"; a name like it is {near[0]}"
-    remedy = f"Start its driver; without it {LOSSES[want.role]}."
+    remedy = f"{'Start its driver' if live else 'Record it'}; without it {LOSSES[want.role]}."
+    if want.role == "motion":
+        remedy = f"Start pose_node, or name another Odometry; without it {LOSSES[want.role]}."
     if want.chosen or want.role == "camera_info":
         return error("missing-topic", want.name, seen, remedy)
     make = warn if live and want.role != "motion" else info

@@ -33,7 +33,7 @@ def look_at(sweep: LidarSweep) -> CloudLook:
     """What the points of one sweep say."""
     points = sweep.points
     xyz = np.stack([points[axis].astype(np.float64) for axis in "xyz"], axis=1)
-    finite = np.isfinite(xyz).all(axis=1)
+    finite = np.asarray(np.isfinite(xyz).all(axis=1))
     distance_m = np.linalg.norm(xyz[finite], axis=1)
     measured = distance_m[distance_m > 0.0]
     intensity = _column(sweep, sweep.intensity_field)

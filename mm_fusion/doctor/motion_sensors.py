@@ -51,10 +51,17 @@ def describe_gps(stream: Stream) -> str:
     """Covariance's kind and the horizontal sigma, for the table."""
     if not stream.fixes:
         return ""
-    fix = stream.fixes[-1]
-    kind = CovarianceType(fix.covariance_type).name.lower().replace("_", " ")
-    sigma_m = math.sqrt(max(float(np.mean(np.diag(fix.covariance)[:2])), 0.0))
-    return f"covariance {kind}" + (f", sigma {sigma_m:.2f} m" if fix.covariance_type else "")
+    kind = CovarianceType(stream.fixes[-1].covariance_type)
+    text = f"covariance {kind.name.lower().replace('_', ' ')}"
+    sigma_m = _sigma_m(stream.fixes)
+    return f"{text}, sigma {sigma_m:.2f} m" if kind and sigma_m else text
+
+
+def _sigma_m(fixes: Sequence[GnssFix]) -> float:
+    """The usual horizontal error that fixes with a covariance claim; 0 where none does."""
+    known = [f for f in fixes if f.covariance_type != CovarianceType.UNKNOWN]
+    variances = [max(float(np.diag(f.covariance)[:2].mean()), 0.0) for f in known]
+    return math.sqrt(float(np.median(variances))) if variances else 0.0
 
 
 def _check_gps(stream: Stream, config: Config) -> list[Finding]:
@@ -80,9 +87,7 @@ def _check_gps(stream: Stream, config: Config) -> list[Finding]:
         )
         findings.append(warn("gps-covariance-unknown", topic, what, remedy))
     findings += check_covariances(stream)
-    known = [f for f in good if f.covariance_type != CovarianceType.UNKNOWN]
-    sigmas = [math.sqrt(max(float(np.diag(f.covariance)[:2].mean()), 0.0)) for f in known]
-    sigma_m = float(np.median(sigmas)) if sigmas else 0.0
+    sigma_m = _sigma_m(good)
     if 0.0 < sigma_m < TINY_SIGMA_M or sigma_m > LARGE_SIGMA_M:
         what = f"claims an error of {sigma_m:.2g} m (one sigma, median)"
         remedy = "See that the covariance is in m^2, not in degrees, and not of another unit."
@@ -125,7 +130,7 @@ def _check_speed(fixes: Sequence[GnssFix], topic: str, config: Config) -> list[F
 def check_covariances(stream: Stream) -> list[Finding]:
     """One finding for every fault of every covariance of a stream."""
     findings = []
-    total = {}
+    total: dict[str, int] = {}
     for (name, _), count in stream.covariances.items():
         total[name] = total.get(name, 0) + count
     for (name, fault), count in sorted(stream.covariances.items()):
@@ -142,8 +147,10 @@ def _covariance_finding(stream: Stream, fault: str, what: str) -> Finding:
         if stream.role == "gps":
             remedy = "Fill it in, or set position_covariance_type to 0 (unknown) in the driver."
             return error(code, topic, f"{what}, which claims a perfect position", remedy)
-        section = "pose.gyro_noise, pose.accel_noise" if stream.role == "imu" else (
-            "pose.wheel_sigma_mps, pose.wheel_yaw_sigma_radps"
+        section = (
+            "pose.gyro_noise, pose.accel_noise"
+            if stream.role == "imu"
+            else ("pose.wheel_sigma_mps, pose.wheel_yaw_sigma_radps")
         )
         return info(code, topic, what, f"Means unknown: {section} are used instead.")
     if fault == covariance.NOT_MEASURED:
@@ -187,7 +194,9 @@ def _check_imu(stream: Stream, seen: Observations, config: Config) -> list[Findi
     period_s = float(np.median(np.diff(samples[:, 0])))
     if period_s > 1.0 / SLOW_IMU_HZ:
         what = f"{1.0 / period_s:.0f} Hz"
-        remedy = "Raise the driver's rate to 100 Hz or more if it can: turns are integrated from it."
+        remedy = (
+            "Raise the driver's rate to 100 Hz or more if it can: turns are integrated from it."
+        )
         findings.append(info("imu-rate", topic, what, remedy))
     force = np.median(samples[:, 4:], axis=0)
     findings += _check_gravity(topic, force, config)
@@ -257,20 +266,10 @@ def _check_gyro(stream: Stream, samples: F64, force: F64, seen: Observations) ->
 
 def _compare_yaw(stream: Stream, at_s: F64, yaw: F64, wheels: Stream) -> list[Finding]:
     """The gyro's turn about the vertical against the wheels': one motion, two instruments."""
-    motion = wheels.velocities()
-    order, others = np.argsort(at_s), motion[np.argsort(motion[:, 0])]
-    inside = (others[:, 0] >= at_s[order[0]]) & (others[:, 0] <= at_s[order[-1]])
-    others = others[inside]
-    if len(others) < MIN_SAMPLES:
+    compared = yaw_ratio(at_s, yaw, wheels.velocities())
+    if compared is None:
         return []
-    gyro = np.interp(others[:, 0], at_s[order], yaw[order])
-    wheel = others[:, 3]
-    if np.sqrt(np.mean(wheel**2)) < TURNING_RADPS:
-        return []
-    agreement = float(np.corrcoef(gyro, wheel)[0, 1]) if gyro.std() and wheel.std() else 0.0
-    if abs(agreement) < AGREES:
-        return []
-    ratio = float(gyro @ wheel / (wheel @ wheel))
+    ratio, agreement = compared
     what = f"turns {ratio:.2f} times as fast as {wheels.topic} (correlation {agreement:.2f})"
     if DEGREES[0] <= abs(ratio) <= DEGREES[1]:
         remedy = "Publish rad/s, not deg/s (REP-103): multiply by pi / 180 in the driver."
@@ -282,6 +281,27 @@ def _compare_yaw(stream: Stream, at_s: F64, yaw: F64, wheels: Stream) -> list[Fi
         remedy = "Check the wheels' track width and the gyro's scale."
         return [warn("yaw-scale", stream.topic, what, remedy)]
     return []
+
+
+def yaw_ratio(at_s: F64, yaw: F64, motion: F64) -> tuple[float, float] | None:
+    """How many times as fast the gyro turns as the wheels, and the correlation of the two.
+
+    ``at_s`` [n] and ``yaw`` [n] rad/s of the gyro, ``motion`` [m,4] as Stream.velocities. None
+    where the robot hardly turned, or the two do not tell of one motion.
+    """
+    order, others = np.argsort(at_s), motion[np.argsort(motion[:, 0])]
+    inside = (others[:, 0] >= at_s[order[0]]) & (others[:, 0] <= at_s[order[-1]])
+    others = others[inside]
+    wheel = others[:, 3]
+    if len(others) < MIN_SAMPLES or np.sqrt(np.mean(wheel**2)) < TURNING_RADPS:
+        return None
+    gyro = np.interp(others[:, 0], at_s[order], yaw[order])
+    if not gyro.std() or not wheel.std():
+        return None
+    agreement = float(np.corrcoef(gyro, wheel)[0, 1])
+    if abs(agreement) < AGREES:
+        return None
+    return float(gyro @ wheel / (wheel @ wheel)), agreement
 
 
 # -------------------------------------------------------------------------------- wheels

@@ -254,4 +254,3 @@ class Observations:
     def of_role(self, role: str) -> list[Stream]:
         """Every stream of a role, by slot."""
         return sorted((s for s in self.streams.values() if s.role == role), key=lambda s: s.slot)
-

@@ -84,7 +84,7 @@ def _step_ns(clock: I64) -> int:
 def check_clocks(seen: Observations, config: Config) -> list[Finding]:
     """Sensors whose clock is off, drifts or lies ahead; simulated and wall time mixed up."""
     states = clock_states(seen)
-    findings = _check_sim_time(seen, states) or _check_offsets(seen, states)
+    findings = _check_sim_time(seen, states) or _check_offsets(states)
     for state in states:
         findings += _check_own(seen, state)
     return findings + _check_pairs(seen, config)
@@ -142,7 +142,7 @@ def _names(states: list[ClockState]) -> str:
     return ", ".join(s.stream.topic for s in states)
 
 
-def _check_offsets(seen: Observations, states: list[ClockState]) -> list[Finding]:
+def _check_offsets(states: list[ClockState]) -> list[Finding]:
     """Against the median of the others, which one far-off clock does not move."""
     findings = []
     for state in states:
@@ -180,7 +180,9 @@ def _check_own(seen: Observations, state: ClockState) -> list[Finding]:
     ahead_ms = -state.median_ms
     if not state.simulated and FUTURE_NS / 1e6 < ahead_ms < ELSEWHERE_MS:
         what = f"stamps lie {ahead_ms:.1f} ms in the future of their arrival (median)"
-        remedy = "Set this sensor's clock by the host's (PTP, chrony): nothing arrives before it is."
+        remedy = (
+            "Set this sensor's clock by the host's (PTP, chrony): nothing arrives before it is."
+        )
         make = error if ahead_ms > FUTURE_ERROR_MS else warn
         findings.append(make("future-stamps", topic, what, remedy))
     if offset.drift_ppm is not None and offset.drift_sigma_ppm is not None:

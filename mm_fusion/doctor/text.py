@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from mm_fusion.doctor.findings import Finding, Report, Severity
+from mm_fusion.doctor.findings import NOTHING, Finding, Report, Severity
 
 WIDTH = 100
 COLUMNS = ("topic", "messages", "rate", "jitter", "latency", "size", "content")
@@ -67,7 +67,7 @@ def _paragraph(finding: Finding) -> list[str]:
     head = f"{mark} {finding.subject} [{finding.code}]"
     body = [
         *textwrap.wrap(finding.seen, WIDTH - 6, break_long_words=False, break_on_hyphens=False),
-        *_arrow(finding.remedy),
+        *(_arrow(finding.remedy) if finding.remedy != NOTHING else ()),
     ]
     return [head, *(f"      {line}" for line in body)]
 
@@ -78,12 +78,7 @@ def _arrow(remedy: str) -> list[str]:
 
 
 def _verdict(report: Report) -> str:
-    counts = ", ".join(
-        f"{report.count(s)} {name}"
-        for s, name in (
-            (Severity.ERROR, "errors"),
-            (Severity.WARN, "warnings"),
-            (Severity.INFO, "facts"),
-        )
-    )
-    return f"{'healthy' if report.healthy else 'not healthy'}: {counts}"
+    names = {Severity.ERROR: "error", Severity.WARN: "warning", Severity.INFO: "fact"}
+    counts = [(report.count(severity), name) for severity, name in names.items()]
+    said = ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for n, name in counts)
+    return f"{'healthy' if report.healthy else 'not healthy'}: {said}"

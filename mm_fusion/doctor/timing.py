@@ -141,7 +141,9 @@ def _check_stamps(stream: Stream, beat: Rhythm) -> list[Finding]:
         return findings
     if beat.duplicates:
         seen = f"{beat.duplicates} {of} carry the stamp of the one before"
-        remedy = "Look for a second publisher or a driver that sends twice: all but one are dropped."
+        remedy = (
+            "Look for a second publisher or a driver that sends twice: all but one are dropped."
+        )
         make = error if beat.duplicates > 0.5 * beat.messages else warn
         findings.append(make("duplicate-stamps", topic, seen, remedy))
     if beat.reordered:

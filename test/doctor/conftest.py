@@ -1,0 +1,39 @@
+"""One healthy drive, and the doctor's report on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import doctor_bags
+from support.doctor_bags import Rows
+
+from mm_fusion import config
+from mm_fusion.doctor.bag import observe_bag
+from mm_fusion.doctor.diagnose import diagnose
+from mm_fusion.doctor.findings import Finding, Report
+
+Examine = Callable[..., Report]
+
+
+def examine_bag(path: Path, *settings: str, seconds: float | None = None) -> Report:
+    """The doctor's report on a bag, without the network."""
+    given = config.load(assignments=settings)
+    return diagnose(observe_bag(path, given, seconds), given)
+
+
+def find(report: Report, code: str, subject: str = "") -> list[Finding]:
+    """The findings of a kind, about a subject."""
+    return [f for f in report.findings if f.code == code and subject in ("", f.subject)]
+
+
+@pytest.fixture(scope="session")
+def healthy_rows() -> Rows:
+    return doctor_bags.healthy_rows()
+
+
+@pytest.fixture(scope="session")
+def healthy(healthy_rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    path = doctor_bags.write(tmp_path_factory.mktemp("healthy") / "bag", healthy_rows)
+    return examine_bag(path)
