@@ -25,6 +25,7 @@ MIN_ABSOLUTE_STAMP_NS = 10 * NS_PER_S  # before, absolute and relative times loo
 ABSOLUTE_STEP_NS = 1e5  # a type that counts absolute time in coarser steps does not hold it
 MIN_POINTS_FOR_SPAN = 1000
 MIN_POINTS_TO_DIFFER = 32
+SHORTEST_SWEEP_NS = 1e4  # of many points; a shorter one is a number that was misread
 PERIODS = (0.5, 1.25)  # how long a sweep is, in periods of the LIDAR
 NEAR = 0.15  # an end of the sweep is at the stamp within this share of its length
 UNIT_NAMES = {ns: name for name, ns in TIME_UNITS_NS.items()}
@@ -159,14 +160,12 @@ def recognized(
         return f"{values} is not on the stamp's clock"
     largest = max(abs(span.low), abs(span.high)) if reference == "auto" else span.length
     unit_ns = _unit_ns(span, largest, units, period_ns)
-    if unit_ns == 0.0:
-        return f"{values} is neither near the stamp nor 0" + (
-            "; lidar.time_reference could say what it counts from"
-            if reference == "auto" and _unit_ns(span, span.length, units, period_ns)
-            else ""
-        )
     if span.length == 0.0 and span.sampled >= MIN_POINTS_TO_DIFFER:
-        return f"time field '{field}' is {span.low:g} for every point"
+        return f"time field '{field}' is {span.low:.10g} for every point"
+    if unit_ns == 0.0:
+        if reference == "auto" and _unit_ns(span, span.length, units, period_ns):
+            return f"{values} counts from neither the stamp nor 0; see lidar.time_reference"
+        return f"{values} fits no unit"
     natural = _place(span.low * unit_ns, span.high * unit_ns)
     if reference in ("auto", natural):
         return TimeMeaning(field, unit_ns, False, "", natural)
@@ -223,7 +222,8 @@ def _on_stamps_clock(span: Span, unit_ns: float, stamp_ns: int, sure: bool) -> b
 
 def _unit_ns(span: Span, largest: float, units: list[float], period_ns: float) -> float:
     """The unit of offsets, 0 where they fit none."""
-    fitting = [u for u in units if largest * u <= MAX_SWEEP_NS]
+    shortest_ns = SHORTEST_SWEEP_NS if span.points >= MIN_POINTS_FOR_SPAN else 0.0
+    fitting = [u for u in units if largest * u <= MAX_SWEEP_NS and span.length * u >= shortest_ns]
     if not fitting:
         return 0.0
     if len(units) == 1:
@@ -235,10 +235,11 @@ def _unit_ns(span: Span, largest: float, units: list[float], period_ns: float) -
                 return unit_ns
     if span.kind == "f":
         return fitting[0]
-    for unit_ns in reversed(fitting[-3:]):
+    whole = [u for u in fitting if u < 1e9]  # nobody counts whole seconds within a sweep
+    for unit_ns in reversed(whole):
         if span.points < MIN_POINTS_FOR_SPAN or span.length * unit_ns > 1e6:
             return unit_ns
-    return fitting[-3:][0]
+    return whole[0] if whole else 0.0
 
 
 def _place(first_ns: float, last_ns: float) -> str:
