@@ -189,7 +189,8 @@ class _Lidar:
         self._stamp_ns = stamp_ns
 
     def _period_ns(self) -> float:
-        return float(np.median(self._periods_ns)) if len(self._periods_ns) > 1 else 0.0
+        ordered = sorted(self._periods_ns)
+        return float(ordered[len(ordered) // 2]) if len(ordered) > 1 else 0.0
 
     def _by_arrival(
         self, seen: TimeMeaning, span: Span, stamp_ns: int, arrival_ns: int
