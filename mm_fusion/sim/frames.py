@@ -1,119 +1,74 @@
-"""Training frames out of the simulator: what the network sees, and the truth, one file each.
-
-``python -m mm_fusion.sim.frames --out DIR --frames N --seed S --workers W``
-"""
+"""Training frames out of the simulator: what the sensors saw and what there was, one file each."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mm_fusion.geometry import RigidTransform
-from mm_fusion.sim.camera import CameraSpec, Picture, optical_mount, pixel_rays, render
-from mm_fusion.sim.devices import beam_table
+from mm_fusion.datasets.frame import (
+    CLASS_STRIDE,
+    Cloud,
+    LabelledFrame,
+    Objects,
+    write_frame,
+)
+from mm_fusion.geometry import project
+from mm_fusion.sim.camera import Picture, pixel_rays, render
+from mm_fusion.sim.companions import companions
 from mm_fusion.sim.lidar import LidarSpec, Sweep, sweep
-from mm_fusion.sim.shading import Light
+from mm_fusion.sim.raycast import packed
+from mm_fusion.sim.rigs import Rig, Wanted, random_rig
 from mm_fusion.sim.traffic import Demand
 from mm_fusion.sim.world import ObjectStates, World, build_world
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
-FRAMES_PER_DRIVE = 16
-POINT_BUDGET = 40_000
+FRAMES_PER_DRIVE = 12
 RANGE_LOW_M = np.array([-25.6, -25.6, -1.0])
 RANGE_HIGH_M = np.array([51.2, 25.6, 4.0])
-_WIDTH, _HEIGHT = 512, 256
-_DRIVE_S = 26.0
-_STRIDE = 8
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rig:
-    """The sensors of one drive: as they are, and as the calibration believes they are."""
-
-    lidar: LidarSpec
-    camera: CameraSpec
-    believed_base_from_camera: RigidTransform
-    light: Light
-
-
-def random_rig(rng: np.random.Generator) -> Rig:
-    """Sensors of random kind, place and quality."""
-    kind = str(rng.choice(["16", "32", "32u", "64", "64u"], p=[0.1, 0.25, 0.2, 0.25, 0.2]))
-    tilt = np.deg2rad(rng.uniform(-2, 2, 3))
-    height = float(rng.uniform(1.4, 2.1))
-    lidar = LidarSpec(
-        beam_table(kind),
-        int(rng.choice([900, 1024, 1200, 1800])),
-        RigidTransform.from_rpy((rng.uniform(-0.5, 1.3), rng.uniform(-0.15, 0.15), height), tilt),
-        start_azimuth_rad=float(rng.uniform(-np.pi, np.pi)),
-        min_range_m=float(rng.uniform(0.8, 2.2)),
-        max_range_m=float(rng.uniform(70, 120)),
-        range_sigma_m=float(rng.uniform(0.01, 0.03)),
-        dropout=float(rng.uniform(0.0, 0.08)),
-        intensity_gain=float(rng.uniform(0.6, 1.3)),
-    )
-    # square pixels of a picture of this aspect, squeezed into the network's
-    aspect, hfov = float(rng.uniform(1.3, 3.4)), np.deg2rad(float(rng.uniform(55, 100)))
-    fx = _WIDTH / 2 / np.tan(hfov / 2)
-    shift = rng.normal(scale=0.02, size=2)
-    k = np.array(
-        [
-            [fx, 0, (_WIDTH - 1) / 2 + shift[0] * _WIDTH],
-            [0, fx * aspect * _HEIGHT / _WIDTH, (_HEIGHT - 1) / 2 + shift[1] * _HEIGHT],
-            [0, 0, 1],
-        ]
-    )
-    place = (rng.uniform(0.0, 1.8), rng.uniform(-0.5, 0.5), rng.uniform(1.15, 1.9))
-    mount = optical_mount(place, np.deg2rad(rng.uniform(-2, 2, 3)))
-    error = RigidTransform.from_rpy(
-        rng.normal(scale=0.01, size=3), np.deg2rad(rng.normal(scale=0.1, size=3))
-    )
-    camera = CameraSpec(
-        _WIDTH,
-        _HEIGHT,
-        k,
-        mount,
-        key=float(np.exp(rng.uniform(np.log(0.1), np.log(0.32)))),
-        white=tuple(rng.uniform(0.88, 1.12, 3)),
-        gamma=float(rng.uniform(1.8, 2.5)),
-        noise=float(rng.uniform(0.003, 0.022)),
-        blur_px=float(rng.choice([0.0, rng.uniform(0.3, 0.9)])),
-        vignette=float(rng.uniform(0.0, 0.4)),
-    )
-    return Rig(lidar, camera, mount @ error, Light.random(rng))
+# What is labelled: more than the network looks at, so that another one may look further.
+LABELLED_LOW_M = np.array([-45.0, -50.0])
+LABELLED_HIGH_M = np.array([80.0, 50.0])
+_EXTENT_M = 100.0
+_DRIVE_S = 20.0
+_PERIOD_S = 0.1
+_LOOKS = 20  # rays that ask how much of an object can be seen
 
 
 def random_demand(rng: np.random.Generator) -> Demand:
     """How busy a drive is."""
     return Demand(
-        cars=int(rng.integers(8, 36)),
-        cyclists=int(rng.integers(12, 48)),
-        walkers=int(rng.integers(8, 40)),
+        cars=int(rng.integers(4, 20)),
+        cyclists=int(rng.integers(10, 40)),
+        walkers=int(rng.integers(8, 44)),
         ego_speed_ms=float(rng.uniform(3.0, 12.0)),
     )
 
 
 def deskewed(
-    world: World, spec: LidarSpec, measured: Sweep, end_s: float, rng: np.random.Generator
+    world: World,
+    spec: LidarSpec,
+    measured: Sweep,
+    end_s: float,
+    rng: np.random.Generator,
+    at_s: float | None = None,
 ) -> F64:
-    """Points [N,3] in the base frame at the sweep's end, by the true ego motion plus the error of
-    a good odometry (0.05 m/s, 0.3 deg/s)."""
+    """Points [N,3] in the base frame at ``at_s`` (the sweep's end), by the true ego motion plus
+    the error of a good odometry (0.05 m/s, 0.3 deg/s)."""
+    at_s = end_s if at_s is None else at_s
     steps, inverse = np.unique(measured.seconds, return_inverse=True)
-    base_from_world = world.pose(end_s).inverse()
-    rotation = base_from_world.rotation @ world.ego.rotation(end_s + steps.astype(np.float64))
-    offset = base_from_world.apply(world.ego.position(end_s + steps.astype(np.float64)))
-    offset = offset + steps[:, None] * rng.normal(scale=0.05, size=3) * [1.0, 0.4, 0.2]
-    slip = steps * float(rng.normal(scale=np.deg2rad(0.3)))
+    times = end_s + steps.astype(np.float64)
+    base_from_world = world.pose(at_s).inverse()
+    rotation = base_from_world.rotation @ world.ego.rotation(times)
+    offset = base_from_world.apply(world.ego.position(times))
+    elapsed = times - at_s
+    offset = offset + elapsed[:, None] * rng.normal(scale=0.05, size=3) * [1.0, 0.4, 0.2]
+    slip = elapsed * float(rng.normal(scale=np.deg2rad(0.3)))
     c, s, zero = np.cos(slip), np.sin(slip), np.zeros_like(slip)
     turn = np.stack([c, -s, zero, s, c, zero, zero, zero, zero + 1], -1).reshape(-1, 3, 3)
     rotation = rotation @ turn
@@ -128,77 +83,192 @@ def in_range(center: F64) -> npt.NDArray[np.bool_]:
     )
 
 
-def network_points(points: F64, measured: Sweep, rng: np.random.Generator) -> tuple[F32, Any]:
-    """Rows of the contract's ``points`` [N,5] and which of the sweep's points they are."""
-    inside = ((points >= RANGE_LOW_M) & (points < RANGE_HIGH_M)).all(axis=1)
-    index = np.flatnonzero(inside)
-    if len(index) > POINT_BUDGET:
-        index = np.sort(rng.choice(index, POINT_BUDGET, replace=False))
-    rows = np.column_stack([points[index], measured.intensity[index], -measured.seconds[index]])
-    return rows.astype(np.float32), index
-
-
 def class_map(picture: Picture, objects: ObjectStates) -> npt.NDArray[np.uint8]:
-    """u8 [32,64]: the class (1 + label) with most pixels of each 8 x 8 patch, if it has >= 12."""
+    """u8 [ceil(H/4),ceil(W/4)]: 0, or the class (1 + label) with most pixels of a 4 x 4 patch, if
+    it has at least 3."""
     lookup = np.zeros(int(objects.ids.max(initial=0)) + 2, np.int64)
     lookup[objects.ids] = objects.labels + 1
     classes = lookup[picture.object_id]  # id -1 reads the last entry, which is 0
     h, w = classes.shape
-    patches = classes.reshape(h // _STRIDE, _STRIDE, w // _STRIDE, _STRIDE)
+    pad = ((0, -h % CLASS_STRIDE), (0, -w % CLASS_STRIDE))
+    classes = np.pad(classes, pad)
+    rows, columns = classes.shape[0] // CLASS_STRIDE, classes.shape[1] // CLASS_STRIDE
+    patches = classes.reshape(rows, CLASS_STRIDE, columns, CLASS_STRIDE)
     counts = np.stack([(patches == c).sum(axis=(1, 3)) for c in (1, 2, 3)])
-    return np.where(counts.max(axis=0) >= 12, counts.argmax(axis=0) + 1, 0).astype(np.uint8)
+    return np.where(counts.max(axis=0) >= 3, counts.argmax(axis=0) + 1, 0).astype(np.uint8)
+
+
+def visible_share(
+    world: World,
+    states: ObjectStates,
+    t: float,
+    origin: F64,
+    pixel_from_world: F64 | None = None,
+    size_px: tuple[int, int] = (0, 0),
+) -> F32:
+    """How much [N] of objects (in the world) nothing else hides from ``origin`` at ``t``: the
+    share of points all over an object to which a straight line is free. With a projection [3,4],
+    only points within the picture of ``size_px`` (width, height) count as seen."""
+    rng = np.random.default_rng(0)
+    points = np.concatenate(
+        [np.zeros((0, 3)), *(_places(world, states, k, rng) for k in range(len(states.ids)))]
+    )
+    towards = points - origin
+    distance = np.maximum(np.linalg.norm(towards, axis=1), 1e-6)
+    rays = packed(origin.astype(np.float32), (towards / distance[:, None]).astype(np.float32))
+    found = world.cast(rays, world.moving_scene(t, origin, 120.0))
+    own = np.repeat(states.ids, _LOOKS)
+    free = (found.object_id == own) | (found.range_m > distance - 0.05)
+    if pixel_from_world is not None:
+        pixel, front = project(pixel_from_world, points)
+        with np.errstate(invalid="ignore"):
+            inside = ((pixel >= -0.5) & (pixel < np.array(size_px) - 0.5)).all(axis=1)
+        free &= front & inside
+    return free.reshape(-1, _LOOKS).mean(axis=1).astype(np.float32)
+
+
+def _places(world: World, states: ObjectStates, k: int, rng: np.random.Generator) -> F64:
+    """Points [20,3] all over an object's mesh, in the world."""
+    mesh = world.model(int(states.ids[k])).meshes[0]
+    vertices = mesh.vertices[mesh.triangles[rng.integers(0, len(mesh.triangles), _LOOKS)]]
+    local = vertices.mean(axis=1) - [0, 0, 0.5 * states.size[k, 2]]
+    c, s = np.cos(states.yaw[k]), np.sin(states.yaw[k])
+    turned = local @ np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
+    return np.asarray(turned + states.center[k])
 
 
 def make_frame(
-    world: World, rig: Rig, t: float, rng: np.random.Generator, rays: F32
-) -> dict[str, npt.NDArray[Any]]:
-    """One frame as arrays: see the module's own contract in ``docs`` of the training data."""
-    measured = sweep(world, rig.lidar, t, rng)
-    points = deskewed(world, rig.lidar, measured, t, rng)
-    rows, kept = network_points(points, measured, rng)
+    world: World,
+    rig: Rig,
+    t: float,
+    rng: np.random.Generator,
+    rays: F32 | None = None,
+    previous: bool = False,
+) -> LabelledFrame:
+    """One frame of a world, with vehicles of its own around the ego vehicle.
+
+    ``rays`` may hand in ``pixel_rays(rig.camera)`` computed before; ``previous`` asks for the
+    sweep before as well.
+    """
+    world = world.with_movers(companions(world, t, rng))
+    measured = sweep(world, rig.lidar, t, rng, rig.weather)
+    cloud = _cloud(world, rig, measured, (t, t), rng)
     exposed = t + float(rng.uniform(-0.05, 0.05))
     picture = render(world, rig.camera, exposed, rig.light, rng, rays)
     # the believed camera, moved with the ego vehicle from the stamp to the exposure
     camera_from_base = (
         rig.believed_base_from_camera.inverse() @ world.pose(exposed).inverse() @ world.pose(t)
     )
-    everyone = world.objects_in_base(t)
-    objects = everyone.select(in_range(everyone.center))
-    size = int(everyone.ids.max(initial=0)) + 1
-    seen = measured.object_id[kept]
-    hits = np.bincount(seen[seen >= 0], minlength=size)
-    pixels = np.bincount(picture.object_id[picture.object_id >= 0], minlength=size)
+    camera_from_believed = camera_from_base @ rig.believed_from_base.inverse()
+    before = None
+    if previous:
+        earlier = sweep(world, rig.lidar, t - _PERIOD_S, rng, rig.weather)
+        before = _cloud(world, rig, earlier, (t - _PERIOD_S, t), rng)
+    return LabelledFrame(
+        cloud,
+        (picture.image,),
+        (rig.camera.k @ camera_from_believed.matrix()[:3]).astype(np.float32)[None],
+        _objects(world, rig, measured, picture, (t, exposed)),
+        class_map(picture, world.objects_in_base(t)),
+        previous=before,
+        conditions=_conditions(rig, exposed - t),
+    )
+
+
+def _conditions(rig: Rig, offset_s: float) -> dict[str, Any]:
     return {
-        "points": rows,
-        "image": picture.image,
-        "pixel_from_base": (rig.camera.k @ camera_from_base.matrix()[:3]).astype(np.float32),
-        "boxes": objects.boxes(),
-        "labels": objects.labels,
-        "num_points": hits[objects.ids].astype(np.int32),
-        "num_pixels": pixels[objects.ids].astype(np.int32),
-        "seg": class_map(picture, everyone),
+        "source": "sim",
+        "device": rig.device,
+        "beams": len(rig.lidar.elevations_rad),
+        "lidar_height_m": round(float(rig.lidar.base_from_lidar.translation[2]), 3),
+        "weather": rig.weather.kind,
+        "night": rig.light.night,
+        "visibility_m": round(rig.weather.visibility_m),
+        "exposure_offset_s": round(offset_s, 4),
+        "columns": rig.lidar.columns,
     }
 
 
-def write_drive(out: Path, drive: int, first: int, count: int, seed: int) -> int:
-    """Write ``count`` frames of one drive as files ``first``.. of ``out``; existing ones stay."""
-    names = [out / f"{first + k:06d}.npz" for k in range(count)]
+def _cloud(
+    world: World, rig: Rig, measured: Sweep, span: tuple[float, float], rng: np.random.Generator
+) -> Cloud:
+    """A sweep that ended at the first of ``span``, in the believed base frame at the second."""
+    end_s, at_s = span
+    points = deskewed(world, rig.lidar, measured, end_s, rng, at_s)
+    return Cloud(
+        rig.believed_from_base.apply(points).astype(np.float32),
+        measured.intensity,
+        (at_s - end_s - measured.seconds).astype(np.float32),
+        measured.ring.astype(np.uint8),
+    )
+
+
+def _objects(
+    world: World, rig: Rig, measured: Sweep, picture: Picture, span: tuple[float, float]
+) -> Objects:
+    """The truth at the first time of ``span``, with what the LIDAR then and the camera at the
+    second one can see of it."""
+    t, exposed = span
+    base = world.objects_in_base(t)
+    ground = base.center[:, :2]
+    labelled = ((ground >= LABELLED_LOW_M) & (ground < LABELLED_HIGH_M)).all(axis=1)
+    states, there = base.select(labelled), world.objects(t).select(labelled)
+    size = int(base.ids.max(initial=0)) + 1
+    hits = np.bincount(measured.object_id[measured.object_id >= 0], minlength=size)
+    pixels = np.bincount(picture.object_id[picture.object_id >= 0], minlength=size)
+    lidar = world.pose(t).apply(rig.lidar.base_from_lidar.translation)
+    world_from_camera = world.pose(exposed) @ rig.camera.base_from_camera
+    projection = rig.camera.k @ world_from_camera.inverse().matrix()[:3]
+    resolution = (rig.camera.width, rig.camera.height)
+    eye = world_from_camera.translation
+    visible = [
+        visible_share(world, there, t, lidar),
+        visible_share(world, there, exposed, eye, projection, resolution),
+    ]
+    boxes = states.boxes()
+    boxes[:, :3] = rig.believed_from_base.apply(states.center)
+    return Objects(
+        boxes,
+        states.labels,
+        hits[states.ids].astype(np.int32),
+        pixels[states.ids].astype(np.int32),
+        np.stack(visible, axis=1),
+        tuple(world.model(int(i)).kind for i in states.ids),
+        states.ids,
+    )
+
+
+def write_drive(
+    out: Path,
+    drive: int,
+    frames: range,
+    seed: int,
+    wanted: Wanted | None = None,
+    done: Callable[[int], None] | None = None,
+) -> int:
+    """Write frames ``frames`` of the set as one drive's; those that are there stay.
+
+    The answer is how many were written; ``done`` is called with each one's number.
+    """
+    wanted = Wanted() if wanted is None else wanted
+    names = [out / f"{number:06d}.npz" for number in frames]
     if all(name.exists() for name in names):
         return 0
     rng = np.random.default_rng([seed, drive])
-    world = build_world(rng, 115.0, _DRIVE_S, random_demand(rng))
-    rig = random_rig(rng)
+    world = build_world(rng, _EXTENT_M, _DRIVE_S, random_demand(rng))
+    rig = random_rig(rng, wanted)
     rays = pixel_rays(rig.camera)
     written = 0
-    for k, (name, t) in enumerate(zip(names, _frame_times(world, count), strict=True)):
+    for k, (name, t) in enumerate(zip(names, _frame_times(world, len(names)), strict=True)):
         if name.exists():
             continue
-        frame = make_frame(world, rig, t, np.random.default_rng([seed, drive, k]), rays)
-        partial = name.with_suffix(".tmp.npz")
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **frame)
-        partial.rename(name)
+        own = np.random.default_rng([seed, drive, k])
+        frame = make_frame(world, rig, float(t), own, rays, wanted.previous)
+        frame.conditions.update(drive=drive, seed=seed, time_s=round(float(t), 3))
+        write_frame(name, frame)
         written += 1
+        if done is not None:
+            done(frames[k])
     return written
 
 
@@ -209,34 +279,3 @@ def _frame_times(world: World, count: int) -> F64:
     progress = np.cumsum(speed + 1.0)
     wanted = np.linspace(progress[0], progress[-1], count)
     return np.asarray(np.interp(wanted, progress, t))
-
-
-def generate(out: Path, frames: int, seed: int, workers: int) -> None:
-    """Write ``frames`` frames to ``out`` with ``workers`` processes; existing files are kept."""
-    out.mkdir(parents=True, exist_ok=True)
-    starts = range(0, frames, FRAMES_PER_DRIVE)
-    begin, done = time.monotonic(), 0
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = [
-            pool.submit(write_drive, out, k, first, min(FRAMES_PER_DRIVE, frames - first), seed)
-            for k, first in enumerate(starts)
-        ]
-        for job in as_completed(jobs):
-            done += job.result()
-            rate = done / max(time.monotonic() - begin, 1e-9)
-            print(f"{done} frames written, {rate:.1f} per second", flush=True)
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description="write simulated training frames")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the .npz files")
-    parser.add_argument("--frames", type=int, default=1000, help="how many frames in all")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the whole set")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    args = parser.parse_args()
-    generate(args.out, args.frames, args.seed, args.workers)
-
-
-if __name__ == "__main__":
-    main()
