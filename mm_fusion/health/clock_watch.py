@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from mm_fusion.config import HealthConfig
@@ -92,26 +93,33 @@ class ClockWatch:
         """The state of every sensor's clock, by name."""
         return {name: clock.estimate() for name, clock in sorted(self._clocks.items())}
 
-    def complaints(self, speed: float = 1.0, now_ns: int = 0) -> list[Complaint]:
-        """What is wrong, worst first within a sensor.
+    def complaints(
+        self,
+        states: Mapping[str, Offset] | None = None,
+        speed: float = 1.0,
+        now_ns: int = 0,
+        whole: bool = False,
+    ) -> list[Complaint]:
+        """What is wrong.
 
-        ``speed`` is how fast the receiver's clock runs against real time (a simulated one may):
-        delays of real time look that much longer. ``now_ns`` is the receiver's time, by default
-        the last arrival's; what happened longer than ``clock_hold_s`` before it is left out.
+        ``states`` are those of :meth:`estimates`, where they have just been asked for. ``speed`` is
+        how fast the receiver's clock runs against real time (a simulated one may): delays of real
+        time look that much longer. ``now_ns`` is the receiver's time, by default the last
+        arrival's; what happened longer than ``clock_hold_s`` before it is left out, unless
+        ``whole``.
         """
-        hold_ns = round(self._config.clock_hold_s * NS_PER_S * max(speed, 1.0))
-        since_ns = max(now_ns, self._arrival_ns) - hold_ns
-        alive = {n: c for n, c in self._clocks.items() if c.last_arrival_ns >= since_ns}
-        states = {n: c.estimate() for n, c in sorted(alive.items()) if c.known}
-        out = self._frozen({n: c.estimate() for n, c in sorted(alive.items())})
+        speed = max(speed, 1.0)
+        hold_ns = round(self._config.clock_hold_s * NS_PER_S * speed)
+        since_ns = 1 if whole else max(now_ns, self._arrival_ns) - hold_ns
+        if states is None:
+            states = self.estimates()
+        alive = {n: s for n, s in states.items() if self._clocks[n].last_arrival_ns >= since_ns}
+        known = {n: s for n, s in alive.items() if self._clocks[n].known}
+        out = [Complaint(n, "its stamp stands still") for n, s in alive.items() if s.frozen]
         out += self._jumped(since_ns, len(alive))
-        rates, steady = self._rates(states)
-        out += rates
-        out += self._apart(steady, max(speed, 1.0)) + self._drifting(steady)
-        return out + self._bursts(since_ns, states, max(speed, 1.0))
-
-    def _frozen(self, states: dict[str, Offset]) -> list[Complaint]:
-        return [Complaint(n, "its stamp stands still") for n, s in states.items() if s.frozen]
+        rates, steady = self._rates(known)
+        out += rates + self._apart(steady, speed) + self._drifting(steady)
+        return out + self._bursts(since_ns, known, speed)
 
     def _jumped(self, since_ns: int, heard: int) -> list[Complaint]:
         recent = {

@@ -15,6 +15,7 @@ There is no clock here. Memory is bounded, and a message costs a few comparisons
 from __future__ import annotations
 
 import enum
+import functools
 import statistics
 from collections import deque
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from mm_fusion.samples import NS_PER_S
 
@@ -77,6 +79,12 @@ class Offset(NamedTuple):
     longest_burst_ms: float
     frozen: bool
     future: int
+
+
+@functools.cache
+def _pairs(count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Every pair of that many; there are at most BINS of them."""
+    return np.triu_indices(count, 1)
 
 
 class SensorClock:
@@ -240,14 +248,15 @@ class SensorClock:
 
     def estimate(self) -> Offset:
         """What is known now. Takes a fraction of a millisecond: for reports, not per message."""
-        rate = self._rate()
+        recent = np.array(self._recent, np.int64).reshape(-1, 2)
+        rate = self._rate(recent)
         drift_ppm, sigma_ppm = self._drift() if abs(rate - 1.0) < OTHER_RATE else (None, None)
         return Offset(
             messages=self.messages,
             offset_ms=self.offset_ns / NS_PER_MS,
             drift_ppm=drift_ppm,
             drift_sigma_ppm=sigma_ppm,
-            jitter_ms=self._jitter_ms(drift_ppm or 0.0),
+            jitter_ms=self._jitter_ms(recent, drift_ppm or 0.0),
             period_ms=self.period_ns() / NS_PER_MS,
             rate=rate,
             jumps=self.jumps,
@@ -259,12 +268,11 @@ class SensorClock:
             future=self.future,
         )
 
-    def _rate(self) -> float:
+    def _rate(self, points: npt.NDArray[np.int64]) -> float:
         """Stamps' seconds per second of arrivals, the median over pairs half the memory apart."""
-        half = len(self._recent) // 2
+        half = len(points) // 2
         if half < WARM_UP // 2:
             return 1.0
-        points = np.array(self._recent, np.int64)
         spans = points[half : 2 * half] - points[:half]
         # Over a short time delays look like a rate.
         long_ns = NS_PER_S if half < RECENT // 2 else NS_PER_S // 20
@@ -282,7 +290,7 @@ class SensorClock:
         if at[-1] < DRIFT_SPAN_S:
             return None, None
         d_us = (points[:, 1] - points[0, 1]) / 1e3
-        first, second = np.triu_indices(len(at), 1)
+        first, second = _pairs(len(at))
         run_s = at[second] - at[first]
         wide = run_s >= 0.25 * at[-1]
         slope = float(np.median((d_us[second] - d_us[first])[wide] / run_s[wide]))
@@ -293,10 +301,9 @@ class SensorClock:
         width_s = float(np.sqrt(np.sum((at - at.mean()) ** 2)))
         return slope, (np.pi / 3.0) ** 0.5 * spread_us / width_s
 
-    def _jitter_ms(self, drift_ppm: float) -> float:
+    def _jitter_ms(self, points: npt.NDArray[np.int64], drift_ppm: float) -> float:
         if not self.known:
             return 0.0
-        points = np.array(self._recent, np.int64)
         at_s = (points[:, 1] - points[0, 1]) / NS_PER_S
         d_ms = (points[:, 1] - points[:, 0] - self.offset_ns) / NS_PER_MS
         low, high = np.percentile(d_ms - drift_ppm * at_s / 1e3, (15.87, 84.13))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from mm_fusion.health.modes import Ladder
 from mm_fusion.samples import FusionResult
 
 
-def result_values(result: FusionResult, provider: str) -> dict[str, str]:
-    """One result: mode, what is missing, remarks, milliseconds by station, offsets by sensor."""
+def result_values(
+    result: FusionResult, provider: str, ladder: Ladder | None = None
+) -> dict[str, str]:
+    """One result: mode, what is missing and since when, remarks, milliseconds by station, offsets
+    by sensor."""
     values = {
         "mode": result.mode.value,
         "missing": " ".join(result.missing),
@@ -15,6 +19,8 @@ def result_values(result: FusionResult, provider: str) -> dict[str, str]:
         "detections": str(len(result.detections)),
         "tracks": str(len(result.tracks)),
     }
+    if ladder is not None:
+        values.update(ladder.values())
     if result.remarks:
         values["remarks"] = "; ".join(result.remarks)
     for stage, spent_ns in result.stage_ns.items():

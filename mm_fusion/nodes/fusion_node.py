@@ -12,6 +12,7 @@ import time
 from typing import Any, NamedTuple
 
 from nav_msgs.msg import Odometry
+from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from mm_fusion import wire
@@ -23,7 +24,8 @@ from mm_fusion.nodes.fusion_outputs import FusionOutputs
 from mm_fusion.nodes.handover import NewestWins
 from mm_fusion.nodes.intake import Intake
 from mm_fusion.nodes.managed import ManagedNode, run_process
-from mm_fusion.nodes.timings import Timings
+from mm_fusion.nodes.silence import Silence
+from mm_fusion.nodes.timings import Arrivals, Timings
 from mm_fusion.nodes.transforms import TransformInput
 from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.network import FusionNetwork
@@ -33,7 +35,6 @@ from mm_fusion.samples import (
     CameraModel,
     FusionResult,
     LidarSweep,
-    Mode,
     PoseEstimate,
     Reason,
     Rejection,
@@ -46,15 +47,18 @@ IMAGE_CLASSES: dict[bool, tuple[type, str]] = {
     True: (CompressedImage, "sensor_msgs/msg/CompressedImage"),
 }
 CLOUD = "sensor_msgs/msg/PointCloud2"
+LISTEN_EVERY_S = 0.05
 INFO = "sensor_msgs/msg/CameraInfo"
 INFO_FROM = 12  # bytes of encapsulation and stamp
 
 
 class Waiting(NamedTuple):
-    """A set on its way to the network: when its last message came, and when it was handed over."""
+    """A set on its way to the network: when its reference came, when the last of its messages
+    came, and when it was handed over."""
 
     synced: SyncedSet
     arrived_ns: int
+    whole_ns: int
     queued_ns: int
 
 
@@ -78,10 +82,11 @@ class FusionNode(ManagedNode):
             config, self._network, self._calibration, time.perf_counter_ns
         )
         topics = config.topics
-        self._names = (*topics.cameras, *topics.lidars, topics.motion)
+        self._sensors = (*topics.lidar_names(), *topics.camera_names())
+        self._names = (*topics.camera_names(), *topics.lidar_names(), topics.motion)
         self._lidars = wire.Lidars(config.lidar, topics.lidars)
-        self._intake = Intake(self._names, config.nodes.input_timeout_s)
-        self._arrived_ns: dict[tuple[str, int], int] = {}
+        self._intake = Intake(self._names, config, lambda: self.get_clock().now().nanoseconds)
+        self._arrivals = Arrivals()
         self._infos: dict[str, bytes] = {}  # the last CameraInfo by camera, behind its stamp
         self._timings = Timings()
         self._last: FusionResult | None = None
@@ -89,6 +94,7 @@ class FusionNode(ManagedNode):
         self._outputs = FusionOutputs(self, config, self._calibration, self._pipeline.motion)
         self._inputs: list[Any] = []
         self._transforms: TransformInput | None = None
+        self._silence = Silence(self._intake, self._sensors, config.sync)
         self.get_logger().info(f"network on {self._network.provider}: {self._network.model_path}")
 
     def start(self) -> None:
@@ -99,19 +105,25 @@ class FusionNode(ManagedNode):
         self._transforms = TransformInput(self, self._config, self._queue.note, self._reject)
         topics = self._config.topics
         for camera, info in zip(topics.cameras, self._config.camera_info_topics(), strict=True):
+            if not camera:
+                continue
             kind, name = IMAGE_CLASSES[topics.camera_compressed]
             self._open_raw(kind, name, camera)
             self._open(CameraInfo, info, lambda raw, s=camera: self._on_camera_info(raw, s))
-        self._open_raw(PointCloud2, CLOUD, topics.lidars[0])
+        for lidar in topics.lidar_names():
+            self._open_raw(PointCloud2, CLOUD, lidar)
         self._open(Odometry, topics.motion, self._on_motion, qos.fast_sensor())
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._listening = self.create_timer(LISTEN_EVERY_S, self._listen, clock=steady)
 
     def stop(self) -> None:
         """Unsubscribe, let the worker finish what waits, end it."""
+        self.destroy_timer(self._listening)
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
         # What still waits for a partner waited for the end, which is nobody's latency.
-        self._arrived_ns.clear()
+        self._arrivals.clear()
         self._hand_over(self._pipeline.synchronizer.flush())
         if self._transforms is not None:
             self._transforms.close()
@@ -149,24 +161,33 @@ class FusionNode(ManagedNode):
     # ------------------------------------------------------------- callbacks: receiving thread
 
     def _on_raw(self, type_name: str, raw: bytes, sensor: str) -> None:
-        self._intake.arrived(sensor)
-        sample = wire.decode(type_name, raw, sensor, self._lidars, time.time_ns())
+        came_ns = time.perf_counter_ns()
+        arrival_ns = self._intake.arrived(sensor)
+        sample = wire.decode(type_name, raw, sensor, self._lidars, arrival_ns)
         for text in self._lidars.news():
             self.get_logger().info(text)
-        if isinstance(sample, (CameraFrame, LidarSweep)):
-            self._need(sample.frame_id)
-            self._arrived_ns[sensor, sample.stamp_ns] = time.perf_counter_ns()
-            self._hand_over(self._pipeline.synchronizer.add(sample))
-        elif isinstance(sample, Rejection):
+        if isinstance(sample, Rejection):
             self._reject(sample)
+            return
+        assert isinstance(sample, (CameraFrame, LidarSweep))
+        self._need(sample.frame_id)
+        self._intake.stamped(sensor, sample.stamp_ns, arrival_ns)
+        if isinstance(sample, CameraFrame):
+            self._intake.pictured(sample)
+        self._arrivals.note(sensor, sample.stamp_ns, came_ns)
+        self._silence.heard(sample.stamp_ns)
+        self._hand_over(self._pipeline.synchronizer.add(sample))
 
     def _on_motion(self, raw: bytes) -> None:
         sensor = self._config.topics.motion
-        self._intake.arrived(sensor)
+        arrival_ns = self._intake.arrived(sensor)
         motion = wire.decode_pose(raw, sensor)
         if isinstance(motion, Rejection):
             self._reject(motion)
             return
+        self._intake.stamped(sensor, motion.stamp_ns, arrival_ns)
+        if motion.child_frame_id != self._config.frames.base.lstrip("/"):
+            self._need(motion.child_frame_id)
         self._queue.note(motion)
         self._hand_over(self._pipeline.synchronizer.advance(motion.stamp_ns))
 
@@ -192,20 +213,21 @@ class FusionNode(ManagedNode):
                 self._reject(answer)
                 continue
             now_ns = time.perf_counter_ns()
-            given_up = self._queue.put(Waiting(answer, self._arrival_ns(answer, now_ns), now_ns))
+            given_up = self._queue.put(Waiting(answer, *self._arrivals.of(answer, now_ns), now_ns))
             if given_up is not None:
                 self._give_up(given_up.synced)
 
-    def _arrival_ns(self, synced: SyncedSet, now_ns: int) -> int:
-        """When the set's own reference came; older arrivals are forgotten."""
-        lidar = self._config.topics.lidars[0]
-        cameras = zip(self._config.topics.cameras, synced.cameras, strict=True)
-        names = [(name, f.stamp_ns) for name, f in cameras if f is not None]
-        names = [(lidar, s.stamp_ns) for s in synced.sweeps] + names
-        arrived_ns = self._arrived_ns.get(names[0], now_ns) if names else now_ns
-        while len(self._arrived_ns) > 100:
-            self._arrived_ns.pop(next(iter(self._arrived_ns)))
-        return arrived_ns
+    def _listen(self) -> None:
+        """Look whether cameras and LIDARs are all silent: no message would call then."""
+        silence = self._silence
+        silence.look(self._queue.idle)
+        if silence.due:
+            self._hand_over(self._pipeline.synchronizer.advance(silence.deadline_ns))
+        if silence.to_say:
+            ladder, change = self._timings.silent(silence.now_ns, silence.sensors)
+            self._outputs.publish_silence(silence.now_ns, ladder)
+            if change is not None:
+                self.get_logger().info(str(change))
 
     def _give_up(self, synced: SyncedSet) -> None:
         for sensor in synced.dt_ns:
@@ -254,14 +276,16 @@ class FusionNode(ManagedNode):
             "sync_wait": work.queued_ns - work.arrived_ns,
             "queue": started_ns - work.queued_ns,
             "publish": 0,
+            "since_whole": 0,
             "end_to_end": 0,
         }
         self._outputs.publish(result, work.synced)
         published_ns = time.perf_counter_ns()
         spent_ns["publish"] = published_ns - answered_ns
+        spent_ns["since_whole"] = published_ns - work.whole_ns
         spent_ns["end_to_end"] = published_ns - work.arrived_ns
-        change = self._timings.add(result, spent_ns)
-        self._outputs.publish_status(result, spent_ns, self._network.provider)
+        ladder, change = self._timings.add(result, spent_ns)
+        self._outputs.publish_status(result, spent_ns, self._network.provider, ladder)
         self._last = result
         if change is not None:
             self.get_logger().info(str(change))
@@ -284,32 +308,29 @@ class FusionNode(ManagedNode):
         return [report]
 
     def _report_state(self, report: Report) -> None:
-        last, silent = self._last, self._intake.silent()
+        last, ladder = self._last, self._timings.ladder()
         if self._broken:
             report.error(self._broken)
-        topics = self._config.topics
-        sensors = (*topics.cameras, *topics.lidars)
-        if all(s in silent for s in sensors):
-            report.put("mode", Mode.NONE.value)
-            report.error("no camera and no LIDAR")
+        report.put("mode", ladder.mode.value)
+        report.put("missing", " ".join(a.sensor for a in ladder.absent))
+        if self._silence.is_total:
+            report.error(f"no camera and no LIDAR: {ladder}")
         elif last is None:
-            report.put("mode", Mode.NONE.value)
             report.error("no result yet")
         else:
-            report.put("mode", last.mode.value)
-            report.put("missing", " ".join(last.missing))
             report.put("ego_motion", last.ego_motion)
-            report.message_ok = last.mode.value
+            report.message_ok = ladder.mode.value
             for remark in last.remarks:
                 report.warn(remark)
-            if last.mode != Mode.CAMERA_LIDAR:
-                report.warn(f"mode {last.mode.value}")
+            if not ladder.whole:
+                report.warn(str(ladder))
+        silent = self._intake.silent()
         for sensor in silent:
             report.warn(f"no {sensor}")
         assert self._transforms is not None
         for frame in self._transforms.missing():
             report.warn(f"no transform from {self._config.frames.base} to {frame}")
-        for camera in topics.cameras:
+        for camera in self._config.topics.camera_names():
             if camera not in self._infos and camera not in silent:
                 report.warn(f"no CameraInfo for {camera}")
 

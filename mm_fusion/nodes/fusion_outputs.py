@@ -16,6 +16,7 @@ from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 from mm_fusion.config import Config
+from mm_fusion.health.modes import Ladder
 from mm_fusion.health.status import result_values
 from mm_fusion.nodes import messages, qos
 from mm_fusion.nodes.diagnostics import Report
@@ -23,7 +24,7 @@ from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.obstacles import obstacle_points
 from mm_fusion.perception.overlay import draw_overlay
-from mm_fusion.samples import Detection, FusionResult, Mode, SyncedSet, Track
+from mm_fusion.samples import Detection, FusionResult, SyncedSet, Track
 from mm_fusion.wire import answers, encode
 
 
@@ -93,25 +94,38 @@ class FusionOutputs:
             self._debug[slot].publish(raw)
 
     def publish_status(
-        self, result: FusionResult, spent_ns: Mapping[str, int], provider: str
+        self, result: FusionResult, spent_ns: Mapping[str, int], provider: str, ladder: Ladder
     ) -> None:
-        """One status per set: what took part and how long each station took."""
+        """One status per set: what took part, what is missing since when, and how long each
+        station took."""
         if not self._status.get_subscription_count():
             return
         timed = dataclasses.replace(result, stage_ns=dict(spent_ns))
-        report = Report("result", result.mode.value, result_values(timed, provider))
+        report = Report("result", result.mode.value, result_values(timed, provider, ladder))
         # vision_msgs has no place for velocities.
         report.put("detection_velocities_mps", _velocities(result.detections))
         report.put("track_velocities_mps", _velocities(result.tracks))
-        if result.mode != Mode.CAMERA_LIDAR:
-            report.warn(f"mode {result.mode.value}")
+        if not ladder.whole:
+            report.warn(str(ladder))
+        self._publish_report(result.stamp_ns, report)
+
+    def publish_silence(self, stamp_ns: int, ladder: Ladder) -> None:
+        """The status while no result can come, with the sensors' time."""
+        if not self._status.get_subscription_count():
+            return
+        missing = " ".join(a.sensor for a in ladder.absent)
+        values = {"mode": ladder.mode.value, "missing": missing, **ladder.values()}
+        report = Report("result", ladder.mode.value, values)
+        report.error(str(ladder))
+        self._publish_report(stamp_ns, report)
+
+    def _publish_report(self, stamp_ns: int, report: Report) -> None:
         level, message = report.verdict()
         name, hardware_id = report.texts(self._node.get_fully_qualified_name())
         texts = (name, message, hardware_id)
+        frame_id = self._config.frames.base
         self._status.publish(
-            answers.encode_diagnostics(
-                result.stamp_ns, result.frame_id, level[0], texts, report.values
-            )
+            answers.encode_diagnostics(stamp_ns, frame_id, level[0], texts, report.values)
         )
 
 

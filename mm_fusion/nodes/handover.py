@@ -28,6 +28,13 @@ class NewestWins(Generic[Small, Work]):
         self._work: deque[Work] = deque()
         self._small: deque[Small] = deque()
         self._closed = False
+        self._busy = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no work waits and none is under way."""
+        with self._ready:
+            return not self._work and not self._busy
 
     def note(self, item: Small) -> None:
         """Hand over a small thing; the worker looks at it when it next has work."""
@@ -54,9 +61,12 @@ class NewestWins(Generic[Small, Work]):
                 self._ready.wait_for(lambda: self._work or self._closed, timeout=LONGEST_WAIT_S)
                 work = self._work.popleft() if self._work else None
                 done = self._closed and not self._work
+                self._busy = work is not None
             for _ in range(len(self._small)):
                 on_small(self._small.popleft())
             if work is not None:
                 on_work(work)
+                with self._ready:
+                    self._busy = False
             if done:
                 return

@@ -57,7 +57,11 @@ class PoseNode(ManagedNode):
         self._frames = frames
         self._pipeline = PosePipeline(config, frames)
         topics = config.topics
-        self._intake = Intake((topics.gps, topics.imu, topics.wheels), config.nodes.input_timeout_s)
+        self._intake = Intake(
+            (topics.gps, topics.imu, topics.wheels),
+            config,
+            lambda: self.get_clock().now().nanoseconds,
+        )
         self._published = {"local": 0, "global": 0}
         self._pace = {
             config.frames.odom: Pacer(config.nodes.pose_rate_hz),
@@ -115,8 +119,10 @@ class PoseNode(ManagedNode):
     # ------------------------------------------------------------------------- callbacks
 
     def _on_sample(self, message: Any, sensor: str) -> None:
-        self._intake.arrived(sensor)
+        arrival_ns = self._intake.arrived(sensor)
         sample = wire.from_message(message, sensor)
+        if isinstance(sample, Sample):
+            self._intake.stamped(sensor, sample.stamp_ns, arrival_ns)
         for answer in [sample] if isinstance(sample, Rejection) else self._add(sample):
             self._answer(answer)
 
