@@ -9,7 +9,9 @@ ch. 7.
 
 from __future__ import annotations
 
+import dataclasses
 from bisect import bisect_left
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -83,14 +85,27 @@ class MotionBuffer:
     """The last few seconds of local poses, and the base's motion at any instant near them.
 
     One thread may add while others look up: an addition replaces the list of poses as a whole.
+    ``base_from`` says where the body sits whose poses come (their child frame): a LIDAR odometry's
+    is the LIDAR. Without it, and where poses name no body, they are the base's.
     """
 
-    def __init__(self, config: DeskewConfig) -> None:
+    def __init__(
+        self,
+        config: DeskewConfig,
+        base_from: Callable[[str], RigidTransform | None] | None = None,
+    ) -> None:
         self._max_age_ns = round(config.max_motion_age_s * NS_PER_S)
+        self._base_from = base_from
         self._known: tuple[_Known, ...] = ()
 
     def add(self, estimate: PoseEstimate) -> Rejection | None:
         """Take a pose newer than the last; one much older begins anew (a bag's loop)."""
+        if self._base_from is not None and estimate.child_frame_id.strip("/"):
+            base_from_child = self._base_from(estimate.child_frame_id)
+            if base_from_child is None:
+                detail = f"nothing connects frame '{estimate.child_frame_id}' with the base frame"
+                return Rejection("motion", estimate.stamp_ns, Reason.NO_EXTRINSICS, detail)
+            estimate = _of_base(estimate, base_from_child)
         known = self._known
         fallen = None
         if known and estimate.stamp_ns <= known[-1].estimate.stamp_ns:
@@ -180,6 +195,20 @@ class MotionBuffer:
         first = np.array([s.rotation for s in starts])
         offset = np.array([s.translation for s in starts])
         return first @ rotations, offset + np.einsum("nij,nj->ni", first, translations)
+
+
+def _of_base(estimate: PoseEstimate, base_from_child: RigidTransform) -> PoseEstimate:
+    """The base's pose and velocity from those of a body that sits on it."""
+    if np.array_equal(base_from_child.matrix(), np.eye(4)):
+        return estimate
+    child_from_base = base_from_child.inverse()
+    lever = np.cross(estimate.angular, child_from_base.translation)
+    return dataclasses.replace(
+        estimate,
+        frame_from_base=estimate.frame_from_base @ child_from_base,
+        linear=base_from_child.rotation @ (estimate.linear + lever),
+        angular=base_from_child.rotation @ estimate.angular,
+    )
 
 
 def _continued(last: _Known | None, estimate: PoseEstimate) -> _Known:
