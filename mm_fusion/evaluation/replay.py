@@ -18,6 +18,7 @@ from mm_fusion.config import Config
 from mm_fusion.errors import StageError
 from mm_fusion.evaluation import records
 from mm_fusion.evaluation.bags import Bag
+from mm_fusion.evaluation.clocks import RecordedClocks
 from mm_fusion.evaluation.evaluate import evaluate_run
 from mm_fusion.evaluation.files import Files
 from mm_fusion.evaluation.order import Arrival, calibration_first, in_stamp_order, read_samples
@@ -117,7 +118,8 @@ class _Drive:
                 self._take(arrival, files)
             first_ns, span_ns = self.bag.start_ns, max(self.bag.end_ns - self.bag.start_ns, 1)
             arrivals = read_samples(self.bag, self.inputs, self.lidars)
-            for arrival in in_stamp_order(arrivals, self.config):
+            clocks = RecordedClocks(self.config)
+            for arrival in in_stamp_order(clocks.watch(arrivals), self.config):
                 self.tally.arrived(arrival.sample)
                 self._take(arrival, files)
                 show(min((arrival.log_ns - first_ns) / span_ns, 0.99), label)
@@ -138,6 +140,7 @@ class _Drive:
             network=_facts(self.network),
             datum=self.roads.pose.datum,
             warnings=self.roads.warnings(),
+            clocks=clocks.summary(),
             timing={
                 "wall_s": round(spent_s, 3),
                 "bag_s": round(span_ns / NS_PER_S, 3),

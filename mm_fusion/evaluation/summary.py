@@ -98,11 +98,12 @@ def summarize(
     datum: Datum | None,
     warnings: list[str],
     timing: Mapping[str, float],
+    clocks: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The summary of a run.
 
     ``source`` says where the data came from (``kind``, ``bag``, ``topics``), ``network`` which
-    network answered, ``timing`` how long the run took.
+    network answered, ``timing`` how long the run took, ``clocks`` how the sensors' clocks stood.
     """
     default = parameters.flatten(Config())
     values = parameters.flatten(config)
@@ -116,6 +117,7 @@ def summarize(
         "provider": provider,
         "network": None if network is None else dict(network),
         "warnings": list(warnings),
+        "clocks": None if clocks is None else dict(clocks),
         "parameters": {n: v for n, v in values.items() if v != default[n]},
         "latency_ms": latency_ms,
         "timing": dict(timing),
