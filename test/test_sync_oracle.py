@@ -85,7 +85,7 @@ class Outcome:
 
 def synchronize(stream: Stream, config: SyncConfig, lidar: str = "lidar") -> Outcome:
     """The recording through the real synchronizer."""
-    sync = Synchronizer(config, lidar, stream.cameras)
+    sync = Synchronizer(config, (lidar,) if lidar else (), stream.cameras)
     outcome = Outcome()
 
     def take(answers: list[SyncedSet | Rejection]) -> None:

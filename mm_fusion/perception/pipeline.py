@@ -55,11 +55,10 @@ class PerceptionPipeline:
         self._config = config
         self._network = network
         self._now_ns = now_ns
-        self._lidar = config.topics.lidars[0]
-        self._cameras = tuple(c for c in config.topics.cameras if c)
+        self._cameras = config.topics.camera_names()
         _check_fit(self._cameras, network.contract, config.network)
-        self.synchronizer = Synchronizer(config.sync, self._lidar, self._cameras)
-        self.motion = MotionBuffer(config.deskew)
+        self.synchronizer = Synchronizer(config.sync, config.topics.lidar_names(), self._cameras)
+        self.motion = MotionBuffer(config.deskew, calibration.base_from)
         self._staging = Staging(network.contract, calibration)
         self._tracker = Tracker(config.tracker)
 

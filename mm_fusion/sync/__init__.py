@@ -1,0 +1,5 @@
+"""The synchronizer."""
+
+from mm_fusion.sync.synchronizer import Answers, Synchronizer
+
+__all__ = ["Answers", "Synchronizer"]
