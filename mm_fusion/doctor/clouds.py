@@ -133,7 +133,7 @@ def _check_times(stream: Stream, period_s: float) -> list[Finding]:
     if refused is not None:
         remedy = (
             "Say what it is with lidar.time_field, lidar.time_unit and lidar.time_reference, or"
-            " have the driver write offsets from the stamp; till then these points are not deskewed."
+            " have the driver send offsets from the stamp; till then nothing is deskewed."
         )
         return [warn("time-field", topic, refused.remark, remedy)]
     timed = [(look, look.span_ns) for look in looks if look.span_ns is not None]

@@ -163,7 +163,7 @@ class Collector:
         if key not in self._classes:
             if len(self._classes) > 1000:
                 self._classes.clear()
-            self._classes[key] = covariance.fault(matrix)
+            self._classes[key] = covariance.fault(matrix, stream.msgtype == IMU)
         stream.covariances[name, self._classes[key]] += 1
 
     def _due(self, stream: Stream, arrival_ns: int) -> bool:

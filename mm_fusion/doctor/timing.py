@@ -15,7 +15,7 @@ GAP_PERIODS = 1.75  # a distance of stamps above this many periods has lost a me
 MIN_MESSAGES = 5
 LOST_WARN, LOST_ERROR = 0.01, 0.20
 STEP_NS = 500_000_000  # stamps that go ahead of the arrivals by this much in one message
-UNEVEN = 0.5  # jitter of stamps in periods
+UNEVEN = 0.3  # jitter of stamps in periods
 SILENT_S, SILENT_PERIODS = 1.0, 5.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rosbags.interfaces import (
@@ -164,3 +164,39 @@ def write(path: Path, rows: Rows, offered: dict[str, list[Qos]] | None = None) -
             raw = bags.STORE.serialize_cdr(message, kind)
             writer.write(connections[topic, kind], log_ns, raw)
     return path
+
+
+class Fault(NamedTuple):
+    """One thing put out of order in the healthy drive, and what the doctor has to say to it."""
+
+    code: str
+    subject: str
+    severity: str
+    words: tuple[str, ...]
+    rows: Callable[[Rows], Rows]
+    settings: tuple[str, ...] = ()
+    offered: dict[str, list[Qos]] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code}:{'-'.join(self.words)}".replace(" ", "_").replace("/", "")
+
+
+def at(topic: str, how: Change) -> Callable[[Rows], Rows]:
+    """A fault of one topic's messages."""
+    return lambda rows: change(rows, topic, how)
+
+
+def setting(**values: Any) -> Change:
+    """A change that sets fields of every message, given as a__b for a.b."""
+
+    def apply(message: Any, _: int, __: int) -> Any:
+        for path, value in values.items():
+            *parents, leaf = path.split("__")
+            target = message
+            for name in parents:
+                target = getattr(target, name)
+            assert hasattr(target, leaf)
+            setattr(target, leaf, value)
+        return message
+
+    return apply
