@@ -230,3 +230,21 @@ def test_box_corners_of_a_car_that_heads_left() -> None:
         ],
         atol=1e-12,
     )
+
+
+def test_matrix_of_a_quaternion_is_scipys_to_the_bit() -> None:
+    """GIVEN quaternions of every kind WHEN made matrices THEN scipy would have made the same."""
+    rng = np.random.default_rng(5)
+    for n in range(500):
+        q = rng.normal(size=4)
+        q[: n % 4] = 0.0  # also turns about one axis only, and none
+        q *= (1.0 + 0.005 * (n % 3 - 1)) / np.linalg.norm(q)
+        made = RigidTransform.from_quaternion(np.zeros(3), q).rotation
+        assert np.array_equal(made, Rotation.from_quat(q).as_matrix())
+
+
+@pytest.mark.parametrize("place", [[0.0, np.nan, 0.0], [0.0, 0.0], [0.0, 0.0, np.inf]])
+def test_bad_translation_beside_a_good_quaternion_is_refused(place: list[float]) -> None:
+    """GIVEN a translation that is none WHEN a transform is made THEN it is refused."""
+    with pytest.raises(CalibrationError, match="translation"):
+        RigidTransform.from_quaternion(place, [0.0, 0.0, 0.0, 1.0])

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         recipe = Recipe(WARM_UP_S + args.seconds + TAIL_S, args.cameras, args.columns, args.jpeg)
-        tape = prepared(args.tape or folder / "tape", recipe, lambda share: None)
+        tape = prepared(args.tape or folder / "tape", recipe, lambda _: None)
         network = _network(folder, args.cameras)
         measured = _live(args, folder, args.tape or folder / "tape", network)
         return _figures(args, folder, measured, tape.points, network)

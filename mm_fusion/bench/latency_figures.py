@@ -116,8 +116,8 @@ def latency(notes: Notes) -> dict[str, Any]:
     """
     rows: dict[str, list[int]] = {}
     outs: dict[int, list[PublishNote]] = {}
-    for note in notes.published:
-        outs.setdefault(note.stamp_ns, []).append(note)
+    for message in notes.published:
+        outs.setdefault(message.stamp_ns, []).append(message)
     before: NetworkNote | None = None
     for note in sorted(notes.sets, key=lambda s: s.started_ns):
         run, sent = notes.networks.get(note.stamp_ns), outs.get(note.stamp_ns)
@@ -216,7 +216,7 @@ def answered(
 
     ``sent`` holds (stamp, time of sending), ``came`` (stamp, time of arrival at the listener).
     """
-    arrivals = {stamp: at for stamp, at in came}
+    arrivals = {row[0]: row[1] for row in came}
     wanted = [(stamp, at) for stamp, at in sent if since_ns <= at <= until_ns]
     back = [(stamp, at, arrivals[stamp]) for stamp, at in wanted if stamp in arrivals]
     return {
