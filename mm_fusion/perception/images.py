@@ -95,10 +95,19 @@ def rectified(frame: CameraFrame, model: CameraModel) -> U8:
         image, to_rgb = pixels(frame), RAW[frame.encoding][1]
     _check_size(image.shape[1], image.shape[0], model)
     image = image.copy() if to_rgb is None else np.asarray(cv2.cvtColor(image, to_rgb), np.uint8)
-    if not model.d.any():
+    if not distorts(model):
         return image
     table, fraction = _tables(model, model.k, model.k, (model.width, model.height))
     return np.asarray(cv2.remap(image, table, fraction, cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def distorts(model: CameraModel) -> bool:
+    """Whether the image differs from that of a pinhole with the same ``k``.
+
+    An equidistant lens does, also where all its coefficients are zero: its radius grows with the
+    angle, not with the angle's tangent.
+    """
+    return model.distortion_model == "equidistant" or bool(model.d.any())
 
 
 def check_encoding(frame: CameraFrame) -> None:
@@ -114,8 +123,9 @@ def _tables(
     """OpenCV's fixed-point tables: where in a distorted image of intrinsics ``k`` is shown what a
     pinhole image of ``target_k`` and ``target_size`` (width, height) shows."""
     if model.distortion_model == "equidistant":
+        d = model.d if len(model.d) else np.zeros(4)
         return cv2.fisheye.initUndistortRectifyMap(
-            k, model.d, np.eye(3), target_k, target_size, cv2.CV_16SC2
+            k, d, np.eye(3), target_k, target_size, cv2.CV_16SC2
         )
     if model.distortion_model not in ("plumb_bob", "rational_polynomial"):
         raise ImageError(
@@ -156,7 +166,7 @@ class ImageStager:
             _check_size(frame.width, frame.height, model)
             image, to_rgb = pixels(frame), RAW[frame.encoding][1]
         direct = self._slot if to_rgb is None else None
-        if model.d.any():
+        if distorts(model):
             small = self._rectified(image, model, direct)
         else:
             small = self._resized(image, (self._width, self._height), direct)

@@ -18,6 +18,7 @@ COEFFICIENTS = {
     "rational_polynomial": (0, 4, 5, 8, 12, 14),
     "equidistant": (0, 4),
 }
+ALIASES = {"fisheye": "equidistant"}  # OpenCV's name for it
 MAX_COEFFICIENTS = 64
 MAX_TRANSFORMS = 4096
 
@@ -78,6 +79,7 @@ def camera_model(
     A binned pixel is the mean of its block, so that the principal point moves by half pixels.
     WireError with NO_INTRINSICS for an uncalibrated camera or a distortion that is not known.
     """
+    model = ALIASES.get(model, model)
     matrix = finite("k", k).reshape(3, 3)
     if not (matrix[0, 0] > 0.0 and matrix[1, 1] > 0.0):
         focal = (matrix[0, 0], matrix[1, 1])

@@ -152,24 +152,32 @@ def recognized(
     units = list(TIME_UNITS_NS.values()) if unit == "auto" else [TIME_UNITS_NS[unit]]
     if reference in ("auto", "absolute"):
         for unit_ns in units:
-            if _on_stamps_clock(span, unit_ns, stamp_ns, bool(reference == "absolute")):
+            if _on_stamps_clock(span, unit_ns, stamp_ns, reference == "absolute"):
                 where = _place(span.low * unit_ns - stamp_ns, span.high * unit_ns - stamp_ns)
                 return TimeMeaning(field, unit_ns, True, "", where)
-    values = f"time field '{field}' ({span.low:.10g} .. {span.high:.10g})"
-    if reference == "absolute":
-        return f"{values} is not on the stamp's clock"
     largest = max(abs(span.low), abs(span.high)) if reference == "auto" else span.length
     unit_ns = _unit_ns(span, largest, units, period_ns)
-    if span.length == 0.0 and span.sampled >= MIN_POINTS_TO_DIFFER:
-        return f"time field '{field}' is {span.low:.10g} for every point"
-    if unit_ns == 0.0:
+    why_not = _useless(span, field, reference)
+    if not why_not and unit_ns == 0.0:
+        why_not = f"time field '{field}' ({span.low:.10g} .. {span.high:.10g}) fits no unit"
         if reference == "auto" and _unit_ns(span, span.length, units, period_ns):
-            return f"{values} counts from neither the stamp nor 0; see lidar.time_reference"
-        return f"{values} fits no unit"
+            why_not += " counted from the stamp or 0; see lidar.time_reference"
+    if why_not:
+        return why_not
     natural = _place(span.low * unit_ns, span.high * unit_ns)
     if reference in ("auto", natural):
         return TimeMeaning(field, unit_ns, False, "", natural)
     return TimeMeaning(field, unit_ns, False, reference, reference)
+
+
+def _useless(span: Span, field: str, reference: str) -> str:
+    """Why no unit would make relative times of the values, "" where one might."""
+    if reference == "absolute":
+        values = f"({span.low:.10g} .. {span.high:.10g})"
+        return f"time field '{field}' {values} is not on the stamp's clock"
+    if span.length == 0.0 and span.sampled >= MIN_POINTS_TO_DIFFER:
+        return f"time field '{field}' is {span.low:.10g} for every point"
+    return ""
 
 
 def fits(meaning: TimeMeaning, span: Span, stamp_ns: int) -> bool:
