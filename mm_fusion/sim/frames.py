@@ -211,7 +211,7 @@ def _objects(
     t, exposed = span
     base = world.objects_in_base(t)
     ground = base.center[:, :2]
-    labelled = ((ground >= LABELLED_LOW_M) & (ground < LABELLED_HIGH_M)).all(axis=1)
+    labelled = np.asarray(((ground >= LABELLED_LOW_M) & (ground < LABELLED_HIGH_M)).all(axis=1))
     states, there = base.select(labelled), world.objects(t).select(labelled)
     size = int(base.ids.max(initial=0)) + 1
     hits = np.bincount(measured.object_id[measured.object_id >= 0], minlength=size)

@@ -38,8 +38,11 @@ class Mover:
 
     def pose(self, t: float) -> tuple[F64, float, F64, float]:
         """Position [3] of the bottom centre, heading, velocity [2], and way at a time."""
-        times = np.arange(len(self.way_m)) * STEP_S
-        way = np.interp([t - 0.05, t, t + 0.05], times, self.way_m)
+        last = len(self.way_m) - 1
+        steps = [min(max(at / STEP_S, 0.0), float(last)) for at in (t - 0.05, t, t + 0.05)]
+        step = np.array(steps)
+        k = np.array([min(int(s), last - 1) for s in steps])
+        way = self.way_m[k] + (step - k) * (self.way_m[k + 1] - self.way_m[k])
         points, yaw = self.path.at(way)
         velocity = (points[2, :2] - points[0, :2]) / 0.1
         return points[1], float(yaw[1]), velocity, float(way[1])
