@@ -13,13 +13,13 @@ from types import ModuleType
 from mm_fusion.cli.options import add_json_argument
 
 NAME = "bench"
-HELP = "measure ingest, sync, deskew or latency"
+HELP = "measure ingest, sync, deskew or latency, or what faults of sensors do"
 EXAMPLES = """examples:
   mm_fusion bench sync --json
   mm_fusion bench latency --cameras 6
 """
 
-BENCHES = ("ingest", "sync", "deskew", "latency")
+BENCHES = ("ingest", "sync", "deskew", "latency", "faults")
 
 
 def bench_module(name: str) -> ModuleType:
