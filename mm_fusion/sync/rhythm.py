@@ -10,10 +10,8 @@ FEW = 4
 SOME = 8
 # Lateness is remembered for the last BUCKET to 2 * BUCKET messages; before TRUSTED messages it
 # decides nothing about what may still come.
-BUCKET = 256
-TRUSTED = 256
-# A sensor is taken to be in order when so many gaps in its stamps were not filled later.
-UNFILLED = 64
+BUCKET = 512
+TRUSTED = 400
 # Finer than this nobody's latency is known.
 SLACK_NS = 2_000_000
 
@@ -55,7 +53,7 @@ class Rhythm:
     """
 
     __slots__ = (
-        *("_gaps", "_late", "_stamps", "_unfilled", "count", "gap_high_ns", "gap_low_ns"),
+        *("_gaps", "_late", "_stamps", "count", "gap_high_ns", "gap_low_ns"),
         *("late_high_ns", "late_low_ns", "newest_ns", "period_ns"),
     )
 
@@ -70,20 +68,14 @@ class Rhythm:
         self._stamps: list[int] = []  # sorted
         self._gaps: list[int] = []  # sorted
         self._late = Lateness()
-        self._unfilled = 0  # gaps since the last message out of order
 
     # ---------------------------------------------------------------------------- learning
 
     def add(self, stamp_ns: int, now_ns: int) -> None:
         """One message came when sensor time was ``now_ns``."""
         self.count += 1
-        if self.count == 1:
+        if self.count == 1 or stamp_ns > self.newest_ns:
             self.newest_ns = stamp_ns
-        elif stamp_ns > self.newest_ns:
-            self._unfilled += 2 * (stamp_ns - self.newest_ns) > 3 * self.period_ns > 0
-            self.newest_ns = stamp_ns
-        else:
-            self._unfilled = 0
         self._late.add(now_ns - stamp_ns)
         low, high = self._late.low, self._late.high
         spread = high - low
@@ -153,32 +145,36 @@ class Rhythm:
         """Whether a message out of order may still come, less than ``reach_ns`` from a stamp.
 
         There must be room for it: a gap of more than one and a half periods about the stamp. It
-        is waited for as long as this sensor's messages were late of late; not at all where many
-        such gaps were not filled; and to the end where nothing is known yet.
+        is waited for as long as this sensor's messages take, delayed ones included, and to the
+        end where that is not known yet.
         """
         stamps = self._stamps
         at = bisect_right(stamps, stamp_ns)
-        if at == 0 or at == len(stamps) or len(self._gaps) < SOME:
+        if at == 0 or at == len(stamps):
             return False
         before_ns, after_ns = stamps[at - 1], stamps[at]
-        if 2 * (after_ns - before_ns) <= 3 * self.period_ns:
+        low_ns = self._room_ns(after_ns - before_ns)
+        if not low_ns:
             return False
-        first_ns = max(before_ns + self.gap_low_ns, stamp_ns - reach_ns)
-        last_ns = min(after_ns - self.gap_low_ns, stamp_ns + reach_ns)
-        return first_ns <= last_ns and now_ns < last_ns + self._disorder_ns(now_ns)
+        first_ns = max(before_ns + low_ns, stamp_ns - reach_ns)
+        last_ns = min(after_ns - low_ns, stamp_ns + reach_ns)
+        return first_ns <= last_ns and self._may_come(last_ns, now_ns)
 
     def hides_before(self, stamp_ns: int, now_ns: int) -> bool:
         """Whether an older message may still come out of order, next before a stamp that came."""
         stamps = self._stamps
         at = bisect_left(stamps, stamp_ns)
-        if at == 0 or len(self._gaps) < SOME:
-            return False
-        if 2 * (stamp_ns - stamps[at - 1]) <= 3 * self.period_ns:
-            return False
-        return now_ns < stamp_ns - self.gap_low_ns + self._disorder_ns(now_ns)
+        low_ns = self._room_ns(stamp_ns - stamps[at - 1]) if at else 0
+        return low_ns > 0 and self._may_come(stamp_ns - low_ns, now_ns)
 
-    def _disorder_ns(self, now_ns: int) -> int:
-        """How long after its stamp a message may come that others have overtaken."""
-        if self.count < TRUSTED:
-            return now_ns  # longer than any deadline
-        return self.late_high_ns if self._unfilled < UNFILLED else -now_ns
+    def _room_ns(self, gap_ns: int) -> int:
+        """How near to either end of a gap a missing message may be; 0: there is no room for one."""
+        gaps = self._gaps
+        if len(gaps) >= SOME:
+            return self.gap_low_ns if 2 * gap_ns > 3 * self.period_ns else 0
+        # With so few gaps the shortest says most: the others may be holes.
+        return gaps[0] // 2 if gaps and 2 * gap_ns > 3 * gaps[0] else 0
+
+    def _may_come(self, stamp_ns: int, now_ns: int) -> bool:
+        """Whether a message that others have overtaken may still come."""
+        return self.count < TRUSTED or now_ns < stamp_ns + self.late_high_ns
