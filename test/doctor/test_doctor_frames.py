@@ -149,7 +149,7 @@ FAULTS = [
         "camera",
         "error",
         ("camera <- ", "break the circle"),
-        lambda rows: told(("camera", "base_link", (0, 0, 0), UPRIGHT))(rows),
+        told(("camera", "base_link", (0, 0, 0), UPRIGHT)),
     ),
     Fault("no-frame", CAMERA, "error", ("30 of 30",), at(CAMERA, setting(header__frame_id=""))),
     Fault(

@@ -29,7 +29,11 @@ from support.doctor_bags import (
     without,
 )
 
+from mm_fusion import config
+from mm_fusion.doctor.bag import observe_bag
 from mm_fusion.doctor.findings import Report
+from mm_fusion.evaluation.bags import Bag
+from mm_fusion.evaluation.topics import find_inputs
 
 
 def renamed(topic: str, *names: str) -> Any:
@@ -249,3 +253,37 @@ def test_only_the_first_seconds_are_read_where_so_asked(healthy_rows: Rows, tmp_
     report = examine_bag(doctor_bags.write(tmp_path / "bag", healthy_rows), seconds=1.0)
     assert report.duration_s == pytest.approx(1.0)
     assert next(r for r in report.sensors if r["topic"] == IMU)["messages"] in (49, 50, 51)
+
+
+@pytest.mark.parametrize(
+    ("topic", "name"),
+    [(GPS, GPS), (GPS, "/fix"), (IMU, "/robot/imu/data"), (CAMERA, "/robot/camera/image_raw")],
+)
+def test_the_doctor_looks_at_the_topics_that_a_replay_takes(
+    healthy_rows: Rows, tmp_path: Path, topic: str, name: str
+) -> None:
+    path = doctor_bags.write(tmp_path / "bag", renamed(topic, name)(healthy_rows))
+    given = config.Config()
+    with Bag(path) as bag:
+        taken = find_inputs(bag.topics, given, "bag")
+    looked_at = observe_bag(path, given, None)
+    assert looked_at.stream("gps").topic == taken.gps.name
+    assert looked_at.stream("imu").topic == taken.imu.name
+    assert looked_at.stream("camera").topic == taken.cameras[0].name
+    assert looked_at.stream("wheels").topic == taken.wheels.name
+    infos = looked_at.stream("camera_info")
+    assert (infos and infos.topic) == (taken.camera_infos[0] and taken.camera_infos[0].name)
+
+
+@pytest.mark.parametrize("storage", ["sqlite3", "ros1"])
+def test_other_kinds_of_bags_are_examined_alike(tmp_path: Path, storage: str) -> None:
+    """GIVEN a drive of the test suite in other containers, THEN every sensor is seen."""
+    path = tmp_path / ("bag.bag" if storage == "ros1" else "bag")
+    rows = bags.drive_rows(2.0)
+    if storage == "ros1":  # whose types have no TFMessage in rosbags
+        rows = without(rows, TF_STATIC)
+    report = examine_bag(bags.write_bag(path, rows, storage))
+    rates = {r["topic"]: r["rate_hz"] for r in report.sensors}
+    assert rates == pytest.approx({IMU: 100.0, WHEELS: 50.0, GPS: 5.0, CAMERA: 10.0, LIDAR: 10.0})
+    placed = {f.code for f in report.findings if f.severity.value == "error"}
+    assert placed == ({"no-transform"} if storage == "ros1" else set())
