@@ -17,6 +17,9 @@ from mm_fusion.samples import LidarSweep, Reason, Rejection, SyncedSet
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
+# Points at a time: their features stay in a core's own cache, and are too few for the library of
+# linear algebra to wake its threads.
+BLOCK = 8192
 MAX_AGE_S = 1.0  # no sweep is longer; a point further from the stamp has a broken time
 
 
@@ -64,8 +67,8 @@ class CloudPlacer:
     """From raw sweeps to placed clouds; keeps its working memory from set to set."""
 
     def __init__(self) -> None:
-        self._rows = np.empty(0, np.float32)
-        self._exact_s = np.empty(0, np.float64)
+        self._rows = np.empty((4 * (DEGREE + 1), BLOCK), np.float32)
+        self._exact_s = np.empty(BLOCK, np.float64)
         self._xyz = np.empty(0, np.float32)
         self._seconds = np.empty(0, np.float32)
 
@@ -79,7 +82,7 @@ class CloudPlacer:
         as if the base had stood still. One matrix product in each case.
         """
         counts = [len(m.sweep.points) for m in sweeps]
-        self._reserve(sum(counts), max(counts, default=0))
+        self._reserve(sum(counts))
         clouds, start = [], 0
         # Broken coordinates stay broken and are sorted out by whoever looks at them.
         with np.errstate(invalid="ignore", over="ignore"):
@@ -99,37 +102,39 @@ class CloudPlacer:
             course = None if motion is None else _course(motion, seconds, stamp_ns)
         if motion is not None and course is None:
             moved = motion.base_from_base(stamp_ns, sweep_ns)
-        features = 4 * (DEGREE + 1) if course else 4
-        rows = self._rows[: features * count].reshape(features, count)
         xyz = self._xyz[3 * start : 3 * (start + count)].reshape(3, count)
-        for row, axis in zip(rows, "xyz", strict=False):
-            np.copyto(row, sweep.points[axis], casting="same_kind")
-        rows[3] = 1.0
-        if course is not None and seconds is not None:
-            course.features(rows, seconds)
-            np.matmul(course.stacked(base_from_lidar), rows, out=xyz)
+        if course is not None:
+            matrix = course.stacked(base_from_lidar)
         else:
             placed = base_from_lidar if moved is None else moved @ base_from_lidar
-            np.matmul(placed.matrix()[:3].astype(np.float32), rows, out=xyz)
+            matrix = placed.matrix()[:3].astype(np.float32)
+        for first in range(0, count, BLOCK):
+            part = slice(first, min(first + BLOCK, count))
+            rows = self._rows[: matrix.shape[1], : part.stop - first]
+            for row, axis in zip(rows, "xyz", strict=False):
+                np.copyto(row, sweep.points[axis][part], casting="same_kind")
+            rows[3] = 1.0
+            if course is not None and seconds is not None:
+                course.features(rows, seconds[part])
+            np.matmul(matrix, rows, out=xyz[:, part])
         known = course is not None or moved is not None or sweep_ns == stamp_ns
         return PlacedCloud(xyz, seconds, (sweep_ns - stamp_ns) * 1e-9, course is not None, known)
 
-    def _reserve(self, together: int, largest: int) -> None:
-        if len(self._exact_s) < largest:
-            self._rows = np.empty(4 * (DEGREE + 1) * largest, np.float32)
-            self._exact_s = np.empty(largest, np.float64)
+    def _reserve(self, together: int) -> None:
         if len(self._seconds) < together:
             self._xyz = np.empty(3 * together, np.float32)
             self._seconds = np.empty(together, np.float32)
 
     def _fill_seconds(self, out: F32, sweep: LidarSweep, after_ns: int) -> None:
         # Absolute times need all digits of float64 until the stamp is taken off.
-        exact = self._exact_s[: len(out)]
-        np.copyto(exact, sweep.points[sweep.time_field])
-        exact *= sweep.time_unit_ns
-        exact += float(after_ns + sweep.time_offset_ns)
-        exact *= 1e-9
-        np.copyto(out, exact, casting="same_kind")
+        values = sweep.points[sweep.time_field]
+        offset_ns = float(after_ns + sweep.time_offset_ns)
+        for first in range(0, len(out), BLOCK):
+            part = slice(first, min(first + BLOCK, len(out)))
+            exact = self._exact_s[: part.stop - first]
+            np.multiply(values[part], sweep.time_unit_ns, out=exact)
+            exact += offset_ns
+            np.multiply(exact, 1e-9, out=out[part], casting="same_kind")
 
 
 def _course(motion: MotionBuffer, seconds: F32, stamp_ns: int) -> MotionPolynomial | None:

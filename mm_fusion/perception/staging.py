@@ -6,6 +6,7 @@ What cannot be used becomes a Rejection, and the set goes on with what is left.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -191,9 +192,18 @@ def thinned(indices: npt.NDArray[np.intp], budget: int) -> npt.NDArray[np.intp]:
     count = len(indices)
     if count <= budget:
         return indices
-    spread = np.arange(count) * GOLDEN
-    spread -= np.floor(spread)
-    return indices[spread < budget / count][:budget]
+    spread = _spread(1 << (count - 1).bit_length())[:count]
+    return indices[spread < np.float32(budget / count)][:budget]
+
+
+@lru_cache(maxsize=4)
+def _spread(count: int) -> F32:
+    """A fixed order of importance for points [count]: numbers that fill 0..1 evenly."""
+    numbers = np.arange(count) * GOLDEN
+    numbers -= np.floor(numbers)
+    spread = numbers.astype(np.float32)
+    spread.setflags(write=False)
+    return spread
 
 
 def _refuse(sample: CameraFrame | LidarSweep, reason: Reason, detail: str) -> Rejection:
