@@ -120,7 +120,7 @@ def _drive(bag: Path, args: argparse.Namespace, config: Config, show: Progress) 
         summary = write_run(args.out, live.out, opened, inputs, named, timing)
         known = known_truth(opened)
     check_products(summary, args.out, inputs, bool(known.objects))
-    if known.objects and inputs.lidar is not None and any(inputs.cameras):
+    if known.objects and any(inputs.lidars) and any(inputs.cameras):
         _single_modalities(bag, args.out, named, show)
     show(0.0, "report")
     report = write_report(args.out, bag=bag)

@@ -146,7 +146,7 @@ def _play(run: LiveRun, family: Family, recorder: Child, show: Progress) -> None
 
 
 def _measured(inputs: Inputs) -> list[Any]:
-    single = (inputs.lidar, inputs.gps, inputs.imu, inputs.wheels)
+    single = (*inputs.lidars, inputs.gps, inputs.imu, inputs.wheels)
     return [t for t in (*inputs.cameras, *single) if t is not None]
 
 

@@ -95,7 +95,7 @@ def _sensors(inputs: Inputs) -> dict[str, str]:
 
     A camera's CameraInfo goes by the name of its images.
     """
-    single = (inputs.lidar, inputs.gps, inputs.imu, inputs.wheels)
+    single = (*inputs.lidars, inputs.gps, inputs.imu, inputs.wheels)
     topics = (*inputs.transforms, *inputs.cameras, *single)
     names = {t.name: t.name.lstrip("/") for t in topics if t is not None}
     for info, camera in zip(inputs.camera_infos, inputs.cameras, strict=True):

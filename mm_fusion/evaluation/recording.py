@@ -214,7 +214,7 @@ def write_run(
 
 
 def _count_inputs(tally: Tally, source: Bag, inputs: Inputs) -> None:
-    names = {t.name: t for t in (inputs.lidar, inputs.gps) if t is not None}
+    names = {t.name: t for t in (*inputs.lidars, inputs.gps) if t is not None}
     for message in source.messages(names):
         sample = wire.decode(message.msgtype, message.raw, message.topic.lstrip("/"))
         tally.arrived(sample)

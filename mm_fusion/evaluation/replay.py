@@ -54,7 +54,7 @@ def replay(
         known = known_truth(opened)
         summary = _Drive(opened, inputs, named, network).run(directory, show, "replay")
         _check_use(summary, directory, str(bag))
-        both = inputs.lidar is not None and any(inputs.cameras)
+        both = any(inputs.lidars) and any(inputs.cameras)
         if known.objects and both and single_modalities:
             for kept, folder in records.SINGLE.items():
                 drive = _Drive(opened, inputs, withhold(named, kept), network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from mm_fusion import wire
 from mm_fusion.config import Config
+from mm_fusion.config_sync import offsets_of
 from mm_fusion.evaluation.bags import Bag
 from mm_fusion.evaluation.calibrating import calibration_of
 from mm_fusion.evaluation.order import read_samples
@@ -60,48 +62,72 @@ def load_scenes(
     wanted = {int(line["stamp_ns"]): line for line in lines}
     inputs = find_inputs(bag.topics, config, str(bag.path))
     calibration = calibration_of(bag, inputs, config)
-    sweeps: dict[int, LidarSweep] = {}
-    frames: dict[int, CameraFrame] = {}
+    nearest: dict[tuple[int, str], CameraFrame | LidarSweep] = {}
     reach_ns = round(config.sync.max_dt_s * NS_PER_S)
-    offset_ns = round(config.sync.camera_offsets_s[0] * NS_PER_S)
+    offsets_ns = _offsets_ns(inputs.config(config))
     camera = inputs.cameras[0].name.lstrip("/") if inputs.cameras[0] else ""
     lidars = wire.Lidars(config.lidar, config.topics.lidars)
     for arrival in read_samples(bag, inputs, lidars):
         sample = arrival.sample
-        if isinstance(sample, LidarSweep) and sample.stamp_ns in wanted:
-            sweeps[sample.stamp_ns] = sample
-        elif isinstance(sample, CameraFrame) and sample.sensor == camera:
-            for stamp in wanted:
-                gap_ns = abs(sample.stamp_ns + offset_ns - stamp)
-                best = frames.get(stamp)
-                if gap_ns <= reach_ns and (
-                    best is None or gap_ns < abs(best.stamp_ns + offset_ns - stamp)
-                ):
-                    frames[stamp] = sample
+        if not isinstance(sample, (LidarSweep, CameraFrame)):
+            continue
+        if isinstance(sample, CameraFrame) and sample.sensor != camera:
+            continue
+        moved = dataclasses.replace(
+            sample, stamp_ns=sample.stamp_ns + offsets_ns.get(sample.sensor, 0)
+        )
+        for stamp in wanted:
+            gap_ns = abs(moved.stamp_ns - stamp)
+            best = nearest.get((stamp, sample.sensor))
+            if gap_ns <= reach_ns and (best is None or gap_ns < abs(best.stamp_ns - stamp)):
+                nearest[stamp, sample.sensor] = moved
     return [
-        _scene(line, sweeps.get(s), frames.get(s), calibration, local, truth, offset_ns)
+        _scene(
+            line,
+            [
+                member
+                for (at, name), member in sorted(nearest.items(), key=lambda item: item[0])
+                if at == s and name not in line.get("missing", ())
+            ],
+            calibration,
+            local,
+            truth,
+        )
         for s, line in sorted(wanted.items())
     ]
 
 
+def _offsets_ns(config: Config) -> dict[str, int]:
+    """What the synchronizer adds to the stamps of each sensor."""
+    lidars, cameras, sync = config.topics.lidar_names(), config.topics.camera_names(), config.sync
+    offsets_s = (
+        *offsets_of(sync.lidar_offsets_s, len(lidars), "sync.lidar_offsets_s", "LIDAR"),
+        *offsets_of(sync.camera_offsets_s, len(cameras), "sync.camera_offsets_s", "camera"),
+    )
+    return {
+        name: round(offset_s * NS_PER_S)
+        for name, offset_s in zip((*lidars, *cameras), offsets_s, strict=True)
+    }
+
+
 def _scene(
     line: Mapping[str, Any],
-    sweep: LidarSweep | None,
-    frame: CameraFrame | None,
+    members: Sequence[CameraFrame | LidarSweep],
     calibration: Calibration,
     local: Trajectory | None,
     truth: Truth | None,
-    offset_ns: int,
 ) -> Scene:
+    """``members`` are the set's, their stamps on the common clock."""
     stamp_ns = int(line["stamp_ns"])
     image = pixel_from_base = None
-    if frame is not None:
-        exposure_ns = frame.stamp_ns + offset_ns
-        image, pixel_from_base = _camera(frame, exposure_ns, stamp_ns, calibration, local)
+    for frame in (m for m in members if isinstance(m, CameraFrame)):
+        image, pixel_from_base = _camera(frame, frame.stamp_ns, stamp_ns, calibration, local)
+    sweeps = (m for m in members if isinstance(m, LidarSweep))
+    clouds = [_points(sweep, stamp_ns, calibration, local) for sweep in sweeps]
     return Scene(
         stamp_ns=stamp_ns,
         mode=str(line.get("mode", "")),
-        points=_points(sweep, stamp_ns, calibration, local),
+        points=np.concatenate([np.zeros((0, 3)), *clouds]),
         detections=line["detections"],
         truth=_truth_at(truth, stamp_ns),
         image=image,
@@ -142,14 +168,14 @@ def _camera(
 
 
 def _points(
-    sweep: LidarSweep | None,
+    sweep: LidarSweep,
     stamp_ns: int,
     calibration: Calibration,
     local: Trajectory | None,
 ) -> F64:
     """The sweep's finite points [N,3] in the base frame as it stood at the stamp."""
-    base_from_lidar = calibration.base_from(sweep.frame_id) if sweep else None
-    if sweep is None or base_from_lidar is None:
+    base_from_lidar = calibration.base_from(sweep.frame_id)
+    if base_from_lidar is None:
         return np.zeros((0, 3))
     points = np.stack([sweep.points[n].astype(np.float64) for n in "xyz"], axis=1)
     finite = np.isfinite(points).all(axis=1)

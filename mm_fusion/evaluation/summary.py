@@ -20,7 +20,9 @@ class Tally:
     """Counts of one run: what came, what was answered, what was dropped, how long it took."""
 
     def __init__(self, config: Config) -> None:
-        self._lidar = config.topics.lidars[0]
+        # Where there are several LIDARs, the sweeps that sets are made of count.
+        lidars, reference = config.topics.lidars, config.sync.reference
+        self._lidar = reference if reference in lidars else lidars[0]
         self._sweeps = 0
         self._answered = 0
         self._sets = 0

@@ -34,13 +34,14 @@ _COMMANDS = ("cmd_vel",)
 class Inputs:
     """The topics of one bag, by full name; None where the bag has no such input.
 
-    ``cameras`` has one entry per camera slot, ``camera_infos`` beside it. ``transforms`` are the
-    TF topics, static ones first. ``notes`` says, per input, what was taken and why.
+    ``cameras`` has one entry per camera slot, ``camera_infos`` beside it; ``lidars`` has one per
+    configured LIDAR. ``transforms`` are the TF topics, static ones first. ``notes`` says, per
+    input, what was taken and why.
     """
 
     cameras: tuple[Topic | None, ...]
     camera_infos: tuple[Topic | None, ...]
-    lidar: Topic | None
+    lidars: tuple[Topic | None, ...]
     gps: Topic | None
     imu: Topic | None
     wheels: Topic | None
@@ -49,7 +50,7 @@ class Inputs:
 
     def perception(self) -> bool:
         """Whether there is anything to detect objects from."""
-        return self.lidar is not None or any(self.cameras)
+        return any(self.lidars) or any(self.cameras)
 
     def pose(self) -> bool:
         """Whether there is anything to know motion from."""
@@ -58,17 +59,24 @@ class Inputs:
     def config(self, config: Config) -> Config:
         """The configuration with its topics replaced by the found ones, as sensor names."""
         t = config.topics
-        names = [_bare(f) if f else w for f, w in zip(self.cameras, t.cameras, strict=True)]
+        cameras = [_bare(f) if f else w for f, w in zip(self.cameras, t.cameras, strict=True)]
+        lidars = [_bare(f) if f else w for f, w in zip(self.lidars, t.lidars, strict=True)]
+        found = dict(zip((*t.cameras, *t.lidars), (*cameras, *lidars), strict=True))
+        sync = dataclasses.replace(
+            config.sync,
+            reference=found.get(config.sync.reference, config.sync.reference),
+            required=tuple(found.get(name, name) for name in config.sync.required),
+        )
         topics = dataclasses.replace(
             t,
-            cameras=tuple(names),
-            lidars=(_bare(self.lidar) if self.lidar else t.lidars[0],),
+            cameras=tuple(cameras),
+            lidars=tuple(lidars),
             gps=_bare(self.gps) if self.gps else t.gps,
             imu=_bare(self.imu) if self.imu else t.imu,
             wheels=_bare(self.wheels) if self.wheels else t.wheels,
             wheels_type=self.wheels.msgtype if self.wheels else t.wheels_type,
         )
-        return dataclasses.replace(config, topics=topics)
+        return dataclasses.replace(config, topics=topics, sync=sync)
 
 
 def _bare(topic: Topic) -> str:
@@ -94,14 +102,23 @@ def find_inputs(available: Sequence[Topic], config: Config, source: str) -> Inpu
         )
         for slot, name in enumerate(topics.cameras)
     )
-    lidar = finder.find("topics.lidars", topics.lidars[0], default.lidars[0], (POINT_CLOUD,))
+    several = len(topics.lidars) > 1
+    lidars = tuple(
+        finder.find(
+            f"topics.lidars[{slot}]" if several else "topics.lidars",
+            name,
+            "" if several else default.lidars[0],
+            (POINT_CLOUD,),
+        )
+        for slot, name in enumerate(topics.lidars)
+    )
     wheel_types = (topics.wheels_type, *(t for t in WHEEL_TYPES if t != topics.wheels_type))
     inputs = Inputs(
         cameras=cameras,
         camera_infos=tuple(
             finder.camera_info(slot, camera, config) for slot, camera in enumerate(cameras)
         ),
-        lidar=lidar,
+        lidars=lidars,
         gps=finder.find("topics.gps", topics.gps, default.gps, (NAV_SAT_FIX,)),
         imu=finder.find("topics.imu", topics.imu, default.imu, (IMU,)),
         wheels=finder.find("topics.wheels", topics.wheels, default.wheels, wheel_types),
@@ -186,8 +203,8 @@ class _Finder:
             return self.find(parameter, configured[slot], "", (CAMERA_INFO,))
         if camera is None:
             return None
-        found = dataclasses.replace(config.topics, cameras=(_bare(camera),), camera_infos=("",))
-        beside = dataclasses.replace(config, topics=found).camera_info_topics()[0]
+        only = Config(topics=TopicsConfig(cameras=(_bare(camera),)))
+        beside = only.camera_info_topics()[0]
         for topic in infos:
             if _bare(topic) == beside:
                 return self._take(parameter, topic, "beside the images")

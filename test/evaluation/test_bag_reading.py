@@ -100,8 +100,7 @@ def test_configured_names_win() -> None:
     found = find_inputs(
         topics("/lidar/points PointCloud2", "/other PointCloud2", "/imu/data Imu"), DEFAULT, "x"
     )
-    assert found.lidar is not None
-    assert found.lidar.name == "/lidar/points"
+    assert [t and t.name for t in found.lidars] == ["/lidar/points"]
     assert found.gps is None
     assert found.notes["topics.gps"] == "none in the bag"
 
@@ -124,8 +123,30 @@ def test_several_of_a_type_are_an_error_that_names_them_and_the_way_out() -> Non
         find_inputs(topics("/a PointCloud2", "/b PointCloud2"), DEFAULT, "x")
     chosen = config.load(assignments=["topics.lidars=[/b]"])
     found = find_inputs(topics("/a PointCloud2", "/b PointCloud2"), chosen, "x")
-    assert found.lidar is not None
-    assert found.lidar.name == "/b"
+    assert [t and t.name for t in found.lidars] == ["/b"]
+
+
+def test_several_lidars_are_found_each_under_its_name() -> None:
+    chosen = config.load(
+        assignments=["topics.lidars=[/top,rear/points]", "sync.reference=rear/points"]
+    )
+    there = topics("/top PointCloud2", "/rear/points PointCloud2", "/third PointCloud2")
+    found = find_inputs(there, chosen, "x")
+    assert [t and t.name for t in found.lidars] == ["/top", "/rear/points"]
+    assert found.notes["topics.lidars[1]"] == "/rear/points (named)"
+    named = found.config(chosen)
+    assert (named.topics.lidars, named.sync.reference) == (("top", "rear/points"), "rear/points")
+    with pytest.raises(BagError, match=r"no topic rear/points .*topics\.lidars\[1\]"):
+        find_inputs(topics("/top PointCloud2"), chosen, "x")
+
+
+def test_what_names_a_sensor_follows_it_to_the_name_in_the_bag() -> None:
+    chosen = config.load(
+        assignments=["sync.reference=camera/image_raw", "sync.required=[lidar/points]"]
+    )
+    found = find_inputs(topics("/velodyne PointCloud2", "/eye/image Image"), chosen, "x")
+    named = found.config(chosen)
+    assert (named.sync.reference, named.sync.required) == ("eye/image", ("velodyne",))
 
 
 def test_a_name_the_user_chose_must_be_there() -> None:
@@ -151,7 +172,7 @@ def test_own_outputs_truth_and_commands_are_no_inputs() -> None:
         "x",
     )
     assert found.imu is not None
-    assert (found.wheels, found.gps, found.lidar, found.cameras) == (None, None, None, (None,))
+    assert (found.wheels, found.gps, found.lidars, found.cameras) == (None, None, (None,), (None,))
 
 
 def test_a_bag_without_inputs_is_an_error_that_says_what_it_has() -> None:
