@@ -55,7 +55,6 @@ def generate_launch_description() -> LaunchDescription:
             }
         ],
         output="screen",
-        additional_env={"FASTRTPS_DEFAULT_PROFILES_FILE": str(SHARE / "config" / "fastdds.xml")},
     )
     nodes = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(HERE / "fusion.launch.py")),

@@ -44,10 +44,6 @@ def environment() -> dict[str, str]:
     """What large messages want, where the user has not chosen otherwise."""
     wanted = {
         "FASTRTPS_DEFAULT_PROFILES_FILE": str(SHARE / "config" / "fastdds.xml"),
-        # glibc would give every image's memory back, and fault it in again for the next one.
-        "MALLOC_MMAP_THRESHOLD_": "33554432",
-        "MALLOC_TRIM_THRESHOLD_": "536870912",
-        "MALLOC_TOP_PAD_": "67108864",
     }
     if "FASTDDS_DEFAULT_PROFILES_FILE" in os.environ:
         del wanted["FASTRTPS_DEFAULT_PROFILES_FILE"]

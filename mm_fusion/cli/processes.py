@@ -47,10 +47,6 @@ def environment(domain: int, logs: Path) -> dict[str, str]:
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_LOG_DIR": str(logs),
         "FASTRTPS_DEFAULT_PROFILES_FILE": str(resources.share_path("config/fastdds.xml")),
-        # glibc would give every image's memory back, and fault it in again for the next one.
-        "MALLOC_MMAP_THRESHOLD_": "33554432",
-        "MALLOC_TRIM_THRESHOLD_": "536870912",
-        "MALLOC_TOP_PAD_": "67108864",
     }
 
 

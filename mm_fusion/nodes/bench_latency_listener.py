@@ -16,10 +16,9 @@ from typing import Any
 
 import rclpy
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 
 from mm_fusion.bench.tape import stamp_of
-from mm_fusion.nodes import qos
+from mm_fusion.nodes import process, qos
 from mm_fusion.nodes.dynamic import message_class
 from mm_fusion.nodes.managed import Stop, spin
 
@@ -51,7 +50,7 @@ def main() -> None:
     parser.add_argument("--sensors", action="store_true")
     args = parser.parse_args()
     topics = dict(t.partition(":")[::2] for t in args.topic)
-    rclpy.init(args=sys.argv[:1], signal_handler_options=SignalHandlerOptions.NO)
+    process.begin(sys.argv[:1])
     stop = Stop()
     node = Listener(topics, args.sensors, args.out.stem)
     try:

@@ -17,10 +17,9 @@ from pathlib import Path
 import rclpy
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.signals import SignalHandlerOptions
 
 from mm_fusion.bench.tape import CLOUD, Stream, Tape, stamped
-from mm_fusion.nodes import qos
+from mm_fusion.nodes import process, qos
 from mm_fusion.nodes.dynamic import message_class
 from mm_fusion.nodes.managed import Stop
 from mm_fusion.samples import NS_PER_S
@@ -87,7 +86,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     wanted = dict(entry.split("=") for entry in args.listeners)
-    rclpy.init(args=sys.argv[:1], signal_handler_options=SignalHandlerOptions.NO)
+    process.begin(sys.argv[:1])
     stop = Stop()
     node = Source(Tape(args.tape))
     try:

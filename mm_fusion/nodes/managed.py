@@ -16,11 +16,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 
 from mm_fusion.config import Config
 from mm_fusion.errors import MmFusionError
-from mm_fusion.nodes import qos
+from mm_fusion.nodes import process, qos
 from mm_fusion.nodes.declared import DeclaredParameters
 from mm_fusion.nodes.diagnostics import Report
 
@@ -216,10 +215,7 @@ def spin(node: Node, stop: Stop, until: Callable[[], bool] = lambda: False) -> N
 def run_managed(make: Callable[[], ManagedNode], args: Sequence[str] | None = None) -> int:
     """The main function of a lifecycle node. 0 after a clean end, 1 where autostart was refused
     or a thread of the node died."""
-    rclpy.init(
-        args=list(args) if args is not None else None,
-        signal_handler_options=SignalHandlerOptions.NO,
-    )
+    process.begin(args)
     stop = Stop()
     node = make()
     try:

@@ -18,12 +18,11 @@ from typing import Any
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from mm_fusion.evaluation.bags import typestore
-from mm_fusion.nodes import qos
+from mm_fusion.nodes import process, qos
 from mm_fusion.nodes.dynamic import message_class
 from mm_fusion.nodes.managed import Stop, spin
 
@@ -88,7 +87,7 @@ def main() -> None:
     )
     args, ros_args = parser.parse_known_args()
     extra = dict(t.partition(":")[::2] for t in args.topic)
-    rclpy.init(args=[sys.argv[0], *ros_args], signal_handler_options=SignalHandlerOptions.NO)
+    process.begin([sys.argv[0], *ros_args])
     stop = Stop()
     with Writer(args.out, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         node = Recorder(writer, {**DEFAULT_TOPICS, **extra})

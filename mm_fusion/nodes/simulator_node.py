@@ -19,13 +19,12 @@ from typing import Any
 import rclpy
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 
 from mm_fusion.config import SimulatorConfig
 from mm_fusion.errors import BagError, ConfigError, MmFusionError, StageError
 from mm_fusion.evaluation.bags import Bag, BagMessage, Topic
-from mm_fusion.nodes import messages, qos
+from mm_fusion.nodes import messages, process, qos
 from mm_fusion.nodes.declared import DeclaredParameters
 from mm_fusion.nodes.dynamic import message_class
 from mm_fusion.nodes.managed import LAST_WORDS, Stop, spin
@@ -204,7 +203,7 @@ def _published_name(topic: str) -> str:
 
 def main() -> None:
     """The simulator_node executable."""
-    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    process.begin(sys.argv)
     stop = Stop()
     node = SimulatorNode()
     player = threading.Thread(target=node.play, name="player")
