@@ -62,11 +62,16 @@ class NewestWins(Generic[Small, Work]):
                 work = self._work.popleft() if self._work else None
                 done = self._closed and not self._work
                 self._busy = work is not None
-            for _ in range(len(self._small)):
-                on_small(self._small.popleft())
+            self._handle_small(on_small)
             if work is not None:
                 on_work(work)
                 with self._ready:
                     self._busy = False
+                # What came meanwhile is handled now: the next piece of work shall not wait for it.
+                self._handle_small(on_small)
             if done:
                 return
+
+    def _handle_small(self, on_small: Callable[[Small], None]) -> None:
+        for _ in range(len(self._small)):
+            on_small(self._small.popleft())

@@ -138,14 +138,14 @@ class MotionBuffer:
             linear, angular = _step(before.estimate, after.estimate)
             share = since_ns / (after.estimate.stamp_ns - before.estimate.stamp_ns)
         rotations, translations = se3_exp(linear[None] * share, angular[None] * share)
-        return start @ RigidTransform(rotations[0], translations[0])
+        return start @ RigidTransform.trusted(rotations[0], translations[0])
 
     def base_from_base(self, target_ns: int, source_ns: int) -> RigidTransform | None:
         """``base(target)_from_base(source)``, None where the motion is not known for both."""
         found = self._on_path([target_ns, source_ns])
         if found is None:
             return None
-        target, source = (RigidTransform(r, t) for r, t in zip(*found, strict=True))
+        target, source = (RigidTransform.trusted(r, t) for r, t in zip(*found, strict=True))
         return target.inverse() @ source
 
     def polynomial(self, stamp_ns: int, first_s: float, last_s: float) -> MotionPolynomial | None:

@@ -155,17 +155,12 @@ def boxes_above(
     wanted = ~(scores < threshold)  # a score that is no number is looked at, too
     sane = np.isfinite(boxes).all(axis=1) & (boxes[:, 3:6] > 0.0).all(axis=1)
     sane &= (scores >= 0.0) & (scores <= 1.0) & (labels >= 0) & (labels < len(classes))
-    rows = boxes.astype(np.float64)
+    chosen = np.flatnonzero(wanted & sane)
+    rows = boxes[chosen].astype(np.float64)
+    numbers = (labels[chosen].tolist(), scores[chosen].tolist(), rows[:, 6].tolist())
     detections = tuple(
-        Detection(
-            label=classes[labels[n]],
-            score=float(scores[n]),
-            center=rows[n, :3],
-            size=rows[n, 3:6],
-            yaw=float(rows[n, 6]),
-            velocity=rows[n, 7:9],
-        )
-        for n in np.flatnonzero(wanted & sane)
+        Detection(classes[label], score, row[:3], row[3:6], yaw, row[7:9])
+        for label, score, yaw, row in zip(*numbers, rows, strict=True)
     )
     return detections, int(np.count_nonzero(wanted & ~sane))
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from mm_fusion.config import TrackerConfig
-from mm_fusion.geometry import RigidTransform, wrap_angle_rad
+from mm_fusion.geometry import RigidTransform, wrap_angles_rad
 from mm_fusion.samples import NS_PER_S, Detection, Track
 
 F64 = npt.NDArray[np.float64]
@@ -65,9 +65,14 @@ class _Tracks:
         return len(self.ids)
 
     def only(self, keep: npt.NDArray[np.bool_]) -> _Tracks:
+        """Those marked; the very tracks where that is all of them."""
+        if keep.all():
+            return self
         return _Tracks(*(getattr(self, f.name)[keep] for f in fields(self)))
 
     def plus(self, other: _Tracks) -> _Tracks:
+        if not len(other):
+            return self
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
         return _Tracks(*(np.concatenate(p) for p in pairs))
 
@@ -224,25 +229,30 @@ class Tracker:
 
     def _confirmed(self, stamp_ns: int) -> tuple[Track, ...]:
         t = self._tracks
-        center = np.column_stack([t.position, t.z])
+        rows = np.flatnonzero(t.hits >= self._config.confirm_hits)
+        center = np.column_stack([t.position, t.z])[rows]
+        size, velocity = t.size[rows], t.velocity[rows]
         # Order (x, y, vx, vy): the 2 x 2 covariance once for each axis.
-        axes = np.zeros((len(t), 2, 2, 2, 2))
-        axes[:, :, 0, :, 0] = axes[:, :, 1, :, 1] = t.covariance
+        axes = np.zeros((len(rows), 2, 2, 2, 2))
+        axes[:, :, 0, :, 0] = axes[:, :, 1, :, 1] = t.covariance[rows]
         covariance = axes.reshape(-1, 4, 4)
+        numbers = (t.ids, t.label, t.score, t.yaw, t.hits, t.seen_ns)
         return tuple(
             Track(
-                track_id=int(t.ids[n]),
-                label=self._labels[t.label[n]],
-                score=float(t.score[n]),
+                track_id=track_id,
+                label=self._labels[label],
+                score=score,
                 center=center[n],
-                size=t.size[n].copy(),
-                yaw=float(t.yaw[n]),
-                velocity=t.velocity[n].copy(),
+                size=size[n],
+                yaw=yaw,
+                velocity=velocity[n],
                 covariance=covariance[n],
-                hits=int(t.hits[n]),
-                time_since_update_s=float(stamp_ns - t.seen_ns[n]) / NS_PER_S,
+                hits=hits,
+                time_since_update_s=float(stamp_ns - seen_ns) / NS_PER_S,
             )
-            for n in np.flatnonzero(t.hits >= self._config.confirm_hits)
+            for n, (track_id, label, score, yaw, hits, seen_ns) in enumerate(
+                zip(*(column[rows].tolist() for column in numbers), strict=True)
+            )
         )
 
 
@@ -253,7 +263,7 @@ def _move(tracks: _Tracks, move: RigidTransform) -> None:
     yaw = move.yaw_rad()
     c, s = np.cos(yaw), np.sin(yaw)
     tracks.velocity = tracks.velocity @ np.array([[c, s], [-s, c]])
-    tracks.yaw = np.array([wrap_angle_rad(a + yaw) for a in tracks.yaw])
+    tracks.yaw = wrap_angles_rad(tracks.yaw + yaw)
 
 
 def _turned(old: F64, new: F64, velocity: F64) -> F64:
