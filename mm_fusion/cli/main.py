@@ -20,6 +20,7 @@ COMMANDS = (
     "report",
     "doctor",
     "check-model",
+    "dataset",
     "train",
     "export",
     "bench",

@@ -259,7 +259,7 @@ def write_drive(
     rig = random_rig(rng, wanted)
     rays = pixel_rays(rig.camera)
     written = 0
-    for k, (name, t) in enumerate(zip(names, _frame_times(world, len(names)), strict=True)):
+    for k, (name, t) in enumerate(zip(names, _frame_times(world), strict=False)):
         if name.exists():
             continue
         own = np.random.default_rng([seed, drive, k])
@@ -272,10 +272,11 @@ def write_drive(
     return written
 
 
-def _frame_times(world: World, count: int) -> F64:
-    """Times spread over the drive by a mix of time and way, so that standing adds little."""
+def _frame_times(world: World) -> F64:
+    """Times [FRAMES_PER_DRIVE] spread over the drive by a mix of time and way, so that standing
+    adds little. They do not depend on how many frames are asked for."""
     t = np.arange(0.5, _DRIVE_S - 0.5, 0.1)
     speed = np.linalg.norm(world.ego.velocity(t), axis=1)
     progress = np.cumsum(speed + 1.0)
-    wanted = np.linspace(progress[0], progress[-1], count)
+    wanted = np.linspace(progress[0], progress[-1], FRAMES_PER_DRIVE)
     return np.asarray(np.interp(wanted, progress, t))

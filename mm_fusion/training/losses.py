@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from mm_fusion.datasets.frame import UNKNOWN_CLASS
 from mm_fusion.training.dataset import Batch
 from mm_fusion.training.network_torch import Maps, project, sample
 
@@ -42,15 +43,21 @@ def heat_loss(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) 
 
 
 def box_loss(boxes: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Weighted mean absolute error over the cells in and beside the objects' centres."""
+    """Weighted mean absolute error over the cells in and beside the objects' centres. A target
+    that is NaN is not known, and carries no loss."""
     per_channel = boxes.new_tensor(BOX_WEIGHTS).reshape(1, -1, 1, 1)
-    error = (boxes - target).abs() * per_channel * weight.unsqueeze(1)
+    known = torch.where(target.isnan(), boxes.detach(), target)
+    error = (boxes - known).abs() * per_channel * weight.unsqueeze(1)
     return error.sum() / weight.sum().clamp(min=1.0)
 
 
 def segmentation_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Cross entropy of the paint map's class logits, [B,4,h,w] against i64 [B,h,w]."""
-    return F.cross_entropy(logits, target, weight=logits.new_tensor(SEGMENTATION_WEIGHTS))
+    """Cross entropy of the paint map's class logits, [B,4,h,w] against i64 [B,h,w]; 255 there: not
+    known, no loss."""
+    weight = logits.new_tensor(SEGMENTATION_WEIGHTS)
+    if bool((target == UNKNOWN_CLASS).all()):
+        return logits.sum() * 0.0
+    return F.cross_entropy(logits, target, weight=weight, ignore_index=UNKNOWN_CLASS)
 
 
 def depth_loss(

@@ -81,6 +81,9 @@ def make_targets(
             continue
         xs = slice(max(0, ix - RADIUS_CELLS), min(nx, ix + RADIUS_CELLS + 1))
         ys = slice(max(0, iy - RADIUS_CELLS), min(ny, iy + RADIUS_CELLS + 1))
+        if label < 0:  # of no class of ours: whatever is said there is no mistake
+            heat_weight[:, xs, ys] = 0.0
+            continue
         if points < MIN_POINTS and pixels < MIN_PIXELS:
             heat_weight[label, xs, ys] = 0.0
             continue

@@ -34,12 +34,14 @@ def truth_of(frame: Frame, grid: Grid) -> list[TruthBox]:
     """A frame's objects; those hardly seen or outside the grid are not asked for."""
     out = []
     for n, box in enumerate(frame.boxes.astype(np.float64)):
+        if frame.labels[n] < 0:
+            continue
         seen = frame.num_points[n] >= MIN_POINTS or frame.num_pixels[n] >= MIN_PIXELS
         inside = grid.x_min_m <= box[0] < grid.x_max_m and grid.y_min_m <= box[1] < grid.y_max_m
         label = CLASSES[frame.labels[n]]
-        out.append(
-            TruthBox(str(n), label, box[:3], box[3:6], box[6], box[7:9], bool(seen and inside))
-        )
+        velocity = box[7:9] if np.isfinite(box[7:9]).all() else None
+        counted = bool(seen and inside)
+        out.append(TruthBox(str(n), label, box[:3], box[3:6], box[6], velocity, counted))
     return out
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.frames import stored
 
+from mm_fusion.datasets.frame import write_frame
 from mm_fusion.training.dataset import Frame
 
 SIZES = ([4.4, 1.8, 1.6], [0.6, 0.6, 1.75], [1.8, 0.6, 1.7])
@@ -79,7 +81,7 @@ def write_frames(tmp_path: Path) -> Callable[[int], Path]:
         folder = tmp_path / "frames"
         folder.mkdir(exist_ok=True)
         for n in range(count):
-            np.savez(folder / f"{n:06d}.npz", **vars(made_frame(n)))
+            write_frame(folder / f"{n:06d}.npz", stored(made_frame(n)))
         return folder
 
     return write

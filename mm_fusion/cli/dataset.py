@@ -1,0 +1,108 @@
+"""Write labelled frames to train on: out of the simulator, a labelled bag, KITTI or nuScenes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from mm_fusion.cli.options import (
+    Progress,
+    add_config_arguments,
+    add_json_argument,
+    load_config,
+    print_result,
+)
+from mm_fusion.errors import ConfigError
+
+NAME = "dataset"
+HELP = "write labelled frames to train on"
+EXAMPLES = """examples:
+  mm_fusion dataset --sim --frames 2000 --out data/train
+  mm_fusion dataset --sim --frames 200 --seed 9 --lidar vlp16 --weather rain --out data/rain16
+  mm_fusion dataset --bag out/drive --out data/drive
+  mm_fusion dataset --kitti kitti/object --out data/kitti
+  mm_fusion dataset --nuscenes nuscenes/mini --out data/nuscenes
+
+A run that was broken off goes on where it stopped when it is given again. docs/dataset.md describes
+the files.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``mm_fusion dataset``."""
+    from mm_fusion.sim.devices import DEVICES
+    from mm_fusion.sim.weather import KINDS
+
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--sim", action="store_true", help="simulate them")
+    source.add_argument("--bag", type=Path, help="a bag with truth/objects beside its sensors")
+    source.add_argument(
+        "--kitti", type=Path, metavar="DIR", help="KITTI object detection: velodyne, image_2, ..."
+    )
+    source.add_argument("--nuscenes", type=Path, metavar="DIR", help="nuScenes v1.0")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the frames")
+    parser.add_argument(
+        "--frames", type=int, help="how many in all (1000 simulated ones; all there are)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="another seed is another set (1)")
+    cores = os.cpu_count() or 1
+    parser.add_argument("--workers", type=int, default=cores, help=f"processes ({cores})")
+    parser.add_argument(
+        "--pixels", type=int, default=150_000, help="of a stored picture, about (150000)"
+    )
+    one = parser.add_argument_group(
+        "simulated frames; what is not given varies from drive to drive"
+    )
+    one.add_argument("--lidar", choices=tuple(DEVICES), help="one device for all")
+    one.add_argument("--weather", choices=KINDS, help="one weather for all")
+    light = one.add_mutually_exclusive_group()
+    light.add_argument("--night", action="store_true", help="by night only")
+    light.add_argument("--day", action="store_true", help="by day only")
+    one.add_argument("--previous", action="store_true", help="store the sweep before as well")
+    add_config_arguments(parser)
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the frames and say what there is."""
+    from mm_fusion.datasets import writing
+
+    if args.frames is not None and args.frames < 1:
+        raise ConfigError(f"--frames: must be 1 or more, got {args.frames}")
+    options, jobs, total = _plan(args)
+    writing.claim(args.out, options)
+    show = Progress()
+    result = writing.run_jobs(
+        args.out, jobs, args.workers, total, lambda share: show(share, "dataset")
+    )
+    lines = [f"{args.out}: {result['frames']} frames, {result['written']} of them new"]
+    lines += [f"  {key}: {value}" for key, value in result.items()]
+    print_result(result, args.json, "\n".join(lines))
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> tuple[dict[str, Any], list[Any], int]:
+    """What the set is made of, its jobs, and how many frames it will have (as far as is known)."""
+    from mm_fusion.datasets import writing
+    from mm_fusion.sim.rigs import Wanted
+
+    limit = args.frames or sys.maxsize
+    night = True if args.night else False if args.day else None
+    wanted = Wanted(args.lidar or "", args.weather or "", night, args.pixels, args.previous)
+    if args.sim:
+        total = args.frames or 1000
+        options = writing.options_of("sim", seed=args.seed, wanted=wanted)
+        return options, writing.sim_jobs(total, args.seed, wanted), total
+    if wanted != Wanted(pixels=args.pixels):
+        raise ConfigError("--lidar, --weather, --night, --day and --previous go with --sim only")
+    if args.bag is not None:
+        options = writing.options_of("bag", bag=args.bag.resolve(), pixels=args.pixels)
+        jobs: list[Any] = [writing.BagJob(args.bag, load_config(args), args.pixels, limit)]
+        return options, jobs, args.frames or 1
+    kind, folder = ("kitti", args.kitti) if args.kitti else ("nuscenes", args.nuscenes)
+    options = writing.options_of(kind, folder=folder.resolve(), pixels=args.pixels)
+    parts = writing.folder_jobs(kind, folder, limit, args.pixels)
+    return options, list(parts), sum(len(part.frames) for part in parts)
