@@ -17,7 +17,9 @@ TESTS = sorted((ROOT / "test").rglob("*.py"))
 SCRIPTS = [*sorted((ROOT / "scripts").glob("*.py")), *sorted((ROOT / "launch").glob("*.py"))]
 
 # The core: no ROS, no files, no clock, no threads. Time comes in on the samples.
-CORE = ("samples.py", "geometry.py", "geodesy.py", "sync", "perception", "pose", "health")
+CORE = (
+    *("samples.py", "geometry.py", "geodesy.py", "wire", "sync", "perception", "pose", "health"),
+)
 CLOCKS_FILES_THREADS = {
     *("asyncio", "concurrent", "datetime", "glob", "io", "multiprocessing", "os", "queue"),
     *("shutil", "signal", "socket", "subprocess", "tempfile", "threading", "time", "rosbags"),
