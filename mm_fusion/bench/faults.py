@@ -8,9 +8,10 @@ Times are the sensors' own, from the stamps, unless a name says ``said``: those 
 until the status of a result was received, network and transport included. ``mode_change_s`` is
 from the dead sensor's last stamp to the first result without it; ``mode_change_periods`` is that in
 periods of the sensor, or of the results where those are longer (a camera of 30 Hz can only be seen
-to be missing ten times a second); ``longest_gap_s`` between two results, from before the death
-until the return; ``full_after_s`` from the revived sensor's first stamp to the first result with
-all of them.
+to be missing ten times a second); ``results_still_with``: results after its last stamp that still
+have it, for a picture may be a little older than the sweep. ``longest_gap_s`` is between two
+results, from before the death until the return; ``full_after_s`` from the revived sensor's first
+stamp to the first result with all of them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ PATIENCE_S = 30.0
 STEADY_RESULTS = 10  # with all sensors, before the next death
 LIDAR, IMU, WHEELS, GPS = "lidar/points", "imu/data", "wheel/odometry", "gps/fix"
 RESULTS_S = 0.1  # the sweeps' period is the results'
+ALL = "all"
 LISTENER = "bench_faults_listener"
 
 
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="TOPIC",
-        help="only these die (all, and all cameras and LIDARs together)",
+        help="only these die; all: all cameras and LIDARs at once (everyone, then all)",
     )
     parser.add_argument(
         "--tape", type=Path, metavar="DIR", help="keep the prepared messages here, to use again"
@@ -165,9 +167,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         tape = args.tape or folder / "tape"
         streams = prepared(tape, Recipe(60.0, args.cameras, args.columns), lambda _: None).streams
         sensors = _sensors(args.cameras)
-        unknown = set(args.sensors) - set(sensors)
+        unknown = set(args.sensors) - {*sensors, ALL}
         if unknown:
-            known = ", ".join(sensors)
+            known = ", ".join([*sensors, ALL])
             raise ConfigError(f"--sensors: must be among {known}, got {', '.join(unknown)}")
         periods_s = {s.topic: s.period_ns / NS_PER_S for s in streams}
         return _live(args, folder, tape, sensors, periods_s)
@@ -215,11 +217,12 @@ def _live(
         for sensor in sensors:
             stage.revive(sensor)
         found: dict[str, Any] = {}
-        for sensor in args.sensors or sensors:
-            found[sensor] = one_fault(stage, sensor, periods_s[sensor], args.dead)
-        if not args.sensors:
-            seen = [s for s in sensors if s not in (IMU, WHEELS, GPS)]
-            found["all cameras and LIDARs"] = blackout(stage, seen, periods_s, args.dead)
+        for sensor in args.sensors or (*sensors, ALL):
+            if sensor == ALL:
+                seen = [s for s in sensors if s not in (IMU, WHEELS, GPS)]
+                found[ALL] = blackout(stage, seen, periods_s, args.dead)
+            else:
+                found[sensor] = one_fault(stage, sensor, periods_s[sensor], args.dead)
         for child in nodes:
             child.may_end = True
             child.stop()
@@ -249,6 +252,7 @@ def one_fault(stage: Stage, sensor: str, period_s: float, dead_s: float) -> dict
         assert first is not None
         figures["mode_without"] = first.mode
         change_s = (first.stamp_ns - last_ns) / NS_PER_S
+        figures["results_still_with"] = sum(last_ns < s.stamp_ns < first.stamp_ns for s in said)
         figures["mode_change_s"] = round(change_s, 3)
         figures["mode_change_periods"] = round(change_s / max(period_s, RESULTS_S), 2)
         figures["said_after_s"] = round((first.came_ns - last_ns) / NS_PER_S, 3)
@@ -299,8 +303,8 @@ def _returned(stage: Stage, sensors: Sequence[str]) -> int:
 
 
 def _without(stage: Stage, sensor: str, last_ns: int) -> Said | None:
-    """The first result after a stamp in which a sensor has no part."""
-    later = (s for s in stage.log.look() if s.stamp_ns > last_ns)
+    """The first result after a stamp in which a sensor has no part; mode none is no result."""
+    later = (s for s in stage.log.look() if s.stamp_ns > last_ns and s.mode != Mode.NONE.value)
     return next((s for s in later if sensor in s.missing), None)
 
 

@@ -189,7 +189,7 @@ class FusionNode(ManagedNode):
         if motion.child_frame_id != self._config.frames.base.lstrip("/"):
             self._need(motion.child_frame_id)
         self._queue.note(motion)
-        self._hand_over(self._pipeline.synchronizer.advance(motion.stamp_ns))
+        self._hand_over(self._pipeline.synchronizer.advance(motion.stamp_ns, arrival_ns))
 
     def _on_camera_info(self, raw: bytes, sensor: str) -> None:
         # One comes with every image, and says the same but for the stamp.
