@@ -66,7 +66,7 @@ def load_scenes(
     reach_ns = round(config.sync.max_dt_s * NS_PER_S)
     offsets_ns = _offsets_ns(inputs.config(config))
     camera = inputs.cameras[0].name.lstrip("/") if inputs.cameras[0] else ""
-    lidars = wire.Lidars(config.lidar, config.topics.lidars)
+    lidars = wire.Lidars(config.lidar, inputs.config(config).topics.lidars)
     for arrival in read_samples(bag, inputs, lidars):
         sample = arrival.sample
         if not isinstance(sample, (LidarSweep, CameraFrame)):
