@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,20 +144,27 @@ def _names(states: list[ClockState]) -> str:
 
 
 def _check_offsets(states: list[ClockState]) -> list[Finding]:
-    """Against the median of the others, which one far-off clock does not move."""
+    """Against the median of all, which one far-off clock does not move."""
+    if len(states) == 1 and abs(states[0].median_ms) > BAD_MS:
+        return [_off(states[0], states[0].median_ms, "their arrival")]
     findings = []
+    usual_ms = common_ms([s.median_ms for s in states])
     for state in states:
-        others = [s.median_ms for s in states if s is not state]
-        if not others:
-            if abs(state.median_ms) > BAD_MS:
-                findings.append(_off(state, state.median_ms, "its arrival"))
-            continue
-        if len(others) == 1 and abs(others[0]) > abs(state.median_ms):
-            continue  # of two, the one nearer to the arrivals is believed
-        away_ms = state.median_ms - statistics.median(others)
+        away_ms = state.median_ms - usual_ms
         if abs(away_ms) > ODD_MS:
             findings.append(_off(state, away_ms, "the other sensors"))
     return findings
+
+
+def common_ms(offsets_ms: Sequence[float]) -> float:
+    """The median; of an even number the middle one that is nearer to the arrivals.
+
+    So that of two sensors one is believed, and the mean of a good and a bad one never is.
+    """
+    if not offsets_ms:
+        return 0.0
+    middle = (statistics.median_low(offsets_ms), statistics.median_high(offsets_ms))
+    return min(middle, key=abs)
 
 
 def _off(state: ClockState, away_ms: float, against: str) -> Finding:

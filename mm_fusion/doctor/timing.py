@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +90,17 @@ def _distances(stamps: I64, steps: npt.NDArray[np.bool_]) -> npt.NDArray[np.floa
     parts = np.split(stamps, np.flatnonzero(steps) + 1)
     found = [np.diff(np.unique(p)) for p in parts if len(p) > 1]
     return np.concatenate(found).astype(np.float64) if found else np.zeros(0)
+
+
+def lacking(numbers: Sequence[int]) -> int:
+    """How many of one publisher's sequence numbers did not come, between the first and the last.
+
+    0 where most of them are missing: then the publisher began anew, or they are no sequence.
+    """
+    if not numbers:
+        return 0
+    missed = max(numbers) - min(numbers) + 1 - len(set(numbers))
+    return missed if missed <= 100 * len(numbers) else 0
 
 
 # ------------------------------------------------------------------------------- findings

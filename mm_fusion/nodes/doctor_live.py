@@ -31,9 +31,9 @@ from mm_fusion.doctor.observations import (
     Input,
     Observations,
     Qos,
-    Stream,
     TopicSeen,
 )
+from mm_fusion.doctor.timing import lacking
 from mm_fusion.errors import ConfigError
 from mm_fusion.evaluation.topics import TF_MESSAGE
 from mm_fusion.nodes import process, qos
@@ -124,7 +124,7 @@ class _Watch:
         self._collector.finish()
         publishers = {t.name: len(t.publishers) for t in topics}
         for name, stream in streams.items():
-            stream.lost_events = self._lost(name, stream, publishers.get(name, 0))
+            stream.lost_events = self._lost(name, publishers.get(name, 0))
         return Observations(
             source=f"ROS graph of domain {os.environ.get('ROS_DOMAIN_ID', '0') or '0'}",
             live=True,
@@ -140,13 +140,10 @@ class _Watch:
             host=host,
         )
 
-    def _lost(self, name: str, stream: Stream, publishers: int) -> int:
+    def _lost(self, name: str, publishers: int) -> int:
         """What the middleware says was lost, or what the numbers of one publisher lack."""
-        numbers = self._sequences.get(name, [])
-        lacking = 0
-        if publishers == 1 and numbers:
-            lacking = max(numbers) - min(numbers) + 1 - len(set(numbers))
-        return max(self._events.get(name, 0), lacking if lacking <= 100 * stream.messages else 0)
+        missed = lacking(self._sequences.get(name, [])) if publishers == 1 else 0
+        return max(self._events.get(name, 0), missed)
 
     # ------------------------------------------------------------------------ the graph
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 from doctor.conftest import find
+from support import bags, doctor_bags
 
-from mm_fusion import config, resources
+from mm_fusion import config, resources, wire
+from mm_fusion.doctor.collect import Collector
 from mm_fusion.doctor.diagnose import diagnose
 from mm_fusion.doctor.findings import Report
 from mm_fusion.doctor.graph import FAST_SENSOR, SENSOR, TF, TF_STATIC, mismatches
 from mm_fusion.doctor.host import read_host, read_model, read_profile
+from mm_fusion.doctor.looks import look_at
 from mm_fusion.doctor.observations import (
     Endpoint,
     HostFacts,
@@ -26,6 +29,7 @@ from mm_fusion.doctor.observations import (
     TopicSeen,
     Wanted,
 )
+from mm_fusion.doctor.timing import lacking
 
 MIB = 1 << 20
 GOOD = HostFacts(
@@ -253,3 +257,70 @@ def test_a_report_as_values_is_json() -> None:
     values = report_of(GOOD).values()
     assert json.loads(json.dumps(values)) == values
     assert values["facts"]["host"]["shm_size"] == GOOD.shm_size
+
+
+# ------------------------------------------------------------- what only made streams show
+
+
+def test_messages_that_the_middleware_lost_are_named() -> None:
+    stream = Stream("/imu/data", "sensor_msgs/msg/Imu", "imu", messages=10, lost_events=3)
+    report = report_of(streams={stream.topic: stream})
+    (found,) = find(report, "lost-messages", "/imu/data")
+    assert "3 messages lost" in found.seen
+    stream.lost_events = 0
+    assert find(report_of(streams={stream.topic: stream}), "lost-messages") == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "missed"),
+    [([], 0), ([7, 8, 9], 0), ([7, 9, 8], 0), ([1, 2, 5, 6], 2), ([1, 1 << 40], 0)],
+)
+def test_numbers_that_a_sequence_lacks(numbers: list[int], missed: int) -> None:
+    assert lacking(numbers) == missed
+
+
+def test_messages_that_come_all_at_once_are_named() -> None:
+    """GIVEN 4 s of a 20 Hz sensor whose messages of half a second come together."""
+    stream = Stream("/fix", "x", "gps", messages=80)
+    for k in range(80):
+        due_ns = 10**18 + k * 50_000_000
+        held = 40 <= k < 50
+        late_ns = (50 - k) * 50_000_000 + (k - 50) * 1_000_000 if held else 0
+        stream.stamps_ns.append(due_ns)
+        stream.arrivals_ns.append(due_ns + 2_000_000 + late_ns)
+        stream.clocks_ns.append(0)
+    (found,) = find(report_of(streams={"/fix": stream}), "bursts", "/fix")
+    assert "1 bursts" in found.seen
+
+
+def test_a_transform_message_that_is_cut_off_is_named() -> None:
+    raw = bags.STORE.serialize_cdr(bags.car_mounting(), "tf2_msgs/msg/TFMessage")
+    for message, expected in ((bytes(raw), 0), (bytes(raw)[:100], 1)):
+        collector = Collector(config.Config(), 10**9)
+        collector.add("/tf_static", "tf2_msgs/msg/TFMessage", message, 0)
+        seen = Observations("bag", False, links=collector.links, bad_links=collector.bad_links)
+        assert len(find(diagnose(seen, config.Config()), "bad-tf", "/tf_static")) == expected
+
+
+def test_more_points_than_the_network_takes_are_told() -> None:
+    raw = bags.STORE.serialize_cdr(doctor_bags.cloud(10**18, 600), "sensor_msgs/msg/PointCloud2")
+    sweep = wire.decode("sensor_msgs/msg/PointCloud2", bytes(raw), "lidar")
+    stream = Stream("/lidar", "x", "lidar", messages=1, looks=[look_at(sweep)])
+    for budget, expected in ((500, 1), (600, 0)):
+        model = ModelFacts("m", "cpu", "cpu", ("cpu",), 6, budget)
+        report = report_of(streams={"/lidar": stream}, model=model)
+        assert len(find(report, "thinned", "/lidar")) == expected
+
+
+@pytest.mark.parametrize(("rate_hz", "expected"), [(30, 1), (100, 0)])
+def test_a_slow_imu_is_told(rate_hz: int, expected: int) -> None:
+    collector = Collector(config.Config(), 10**9)
+    topic = TopicSeen("/imu/data", ("sensor_msgs/msg/Imu",))
+    want = Wanted("imu", 0, "topics.imu", "/imu/data", ("sensor_msgs/msg/Imu",), False)
+    collector.expect([Input(want, topic)])
+    for k in range(40):
+        ns = 10**18 + k * 10**9 // rate_hz
+        raw = bags.STORE.serialize_cdr(bags.imu(ns), "sensor_msgs/msg/Imu")
+        collector.add("/imu/data", "sensor_msgs/msg/Imu", bytes(raw), ns)
+    report = report_of(streams=collector.streams)
+    assert len(find(report, "imu-rate", "/imu/data")) == expected

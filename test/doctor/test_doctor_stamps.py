@@ -32,6 +32,7 @@ from support.doctor_bags import (
 from mm_fusion import config
 from mm_fusion.doctor.bag import observe_bag
 from mm_fusion.doctor.findings import Report
+from mm_fusion.doctor.skew import common_ms
 from mm_fusion.evaluation.bags import Bag
 from mm_fusion.evaluation.topics import find_inputs
 
@@ -287,3 +288,21 @@ def test_other_kinds_of_bags_are_examined_alike(tmp_path: Path, storage: str) ->
     assert rates == pytest.approx({IMU: 100.0, WHEELS: 50.0, GPS: 5.0, CAMERA: 10.0, LIDAR: 10.0})
     placed = {f.code for f in report.findings if f.severity.value == "error"}
     assert placed == ({"no-transform"} if storage == "ros1" else set())
+
+
+@pytest.mark.parametrize("kept", [(IMU, WHEELS), (IMU, WHEELS, GPS), (IMU, WHEELS, GPS, LIDAR)])
+def test_of_few_sensors_only_the_one_whose_clock_is_off_is_blamed(
+    healthy_rows: Rows, tmp_path: Path, kept: tuple[str, ...]
+) -> None:
+    rows = [r for r in healthy_rows if r[0] in (*kept, TF_STATIC)]
+    rows = doctor_bags.change(rows, IMU, delayed(3.0))
+    report = examine_bag(doctor_bags.write(tmp_path / "bag", rows))
+    assert [f.subject for f in find(report, "clock-skew")] == [IMU]
+
+
+@pytest.mark.parametrize(
+    ("offsets_ms", "expected"),
+    [([], 0), ([5], 5), ([5, 3000], 5), ([5, 60, 3000], 60), ([-9000, 5, 60, 3000], 5)],
+)
+def test_the_offset_that_sensors_have_in_common(offsets_ms: list[int], expected: int) -> None:
+    assert common_ms(offsets_ms) == expected

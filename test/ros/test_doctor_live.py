@@ -37,7 +37,7 @@ DURATION_S = 3.0
 
 
 class Robot:
-    """Publishes every sensor at its rate, stamped now (and ``late_s`` before), until closed."""
+    """Publishes every sensor at its rate, stamped when it is due (and ``late_s`` before)."""
 
     def __init__(self, bench: Bench, profiles: dict[str, QoSProfile], late_s: dict[str, float]):
         self._late_s = late_s
@@ -63,17 +63,19 @@ class Robot:
         self._publishers[topic].publish(bytes(raw))
 
     def _run(self) -> None:
-        due_s = {t: time.monotonic() for t in self._publishers if t in PERIODS_S}
-        begun_s = time.monotonic()
+        # Stamped by plan, however late a busy machine lets this thread run: a stall of the test
+        # must look like a delay of every sensor, not like one that skips.
+        begun_ns = time.time_ns()
+        due_ns = {t: begun_ns for t in self._publishers if t in PERIODS_S}
         while not self._ended.wait(0.005):
-            now_s = time.monotonic()
-            for topic, at_s in due_s.items():
-                # What is overdue is left out: a burst after a stall would be another fault.
-                if now_s >= at_s:
-                    missed = int((now_s - at_s) / PERIODS_S[topic])
-                    due_s[topic] += (1 + missed) * PERIODS_S[topic]
-                    stamp_ns = time.time_ns() - round(self._late_s.get(topic, 0.0) * 1e9)
-                    self._publish(topic, self._message(topic, stamp_ns, now_s - begun_s))
+            for topic, at_ns in due_ns.items():
+                next_ns = at_ns
+                while next_ns <= time.time_ns():
+                    late_ns = round(self._late_s.get(topic, 0.0) * 1e9)
+                    t_s = (next_ns - begun_ns) / 1e9
+                    self._publish(topic, self._message(topic, next_ns - late_ns, t_s))
+                    next_ns += round(PERIODS_S[topic] * 1e9)
+                due_ns[topic] = next_ns
 
     @staticmethod
     def _message(topic: str, ns: int, t_s: float) -> Any:
@@ -126,10 +128,10 @@ def test_a_robot_in_order_has_no_errors(bench: Bench, domain: int) -> None:
     assert code == 0
     rows = {s["topic"]: s for s in report["sensors"]}
     assert set(rows) == {CAMERA, LIDAR, GPS, IMU, WHEELS}
-    # A loaded test machine may lose a few; half of them would be no rate at all.
-    assert rows[LIDAR]["messages"] > 5.0 * DURATION_S
-    assert rows[LIDAR]["rate_hz"] == pytest.approx(10.0, rel=0.2)
-    assert -1.0 < rows[IMU]["latency_ms"] < 250.0
+    assert all(s["messages"] >= 5 for s in rows.values())
+    assert rows[LIDAR]["rate_hz"] == pytest.approx(10.0, abs=0.01)
+    assert rows[IMU]["rate_hz"] == pytest.approx(50.0, abs=0.05)
+    assert rows[IMU]["latency_ms"] > 0.0
 
 
 def test_mismatched_qos_a_missing_transform_and_a_skewed_clock_are_named(
