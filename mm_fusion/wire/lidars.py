@@ -7,9 +7,9 @@ the change is said.
 **Where the stamp is.** Offsets that run from 0 upwards count from the start of the sweep, but some
 drivers stamp its end or its middle. No sweep arrives before its last point was measured: where
 sweeps keep arriving sooner after their stamp than they last, the stamp cannot be the start. It is
-then taken for the latest part of the sweep that leaves the shortest delay. This needs arrival
-times on the clock of the stamps; where they are not (the delays are negative, more than three
-sweeps long, or all alike, as in a converted bag), the values stand as they are.
+then taken for the part of the sweep that leaves the shortest delay. This needs arrival times on
+the clock of the stamps; where they are not (the delays are negative, or all alike, as in a
+converted bag), or come later than a sweep lasts, the values stand as they are.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ ENOUGH = 5  # of them, to decide by
 # Below 1 and 0.5 by what two clocks may differ, and more so for what would change the mind.
 NOT_START, NOT_MIDDLE = 0.8, 0.4
 STICKINESS = 0.05
-MAX_DELAY = 3.0
 LEAST_JITTER_NS = 20_000  # arrivals that vary by less were not measured
 
 
@@ -200,7 +199,7 @@ class _Lidar:
             return seen
         length_ns = span.high * seen.unit_ns
         delay_ns = arrival_ns - stamp_ns
-        if not arrival_ns or not 0 < delay_ns <= MAX_DELAY * length_ns:
+        if not arrival_ns or delay_ns <= 0:
             self._delays_ns.clear()
             return seen
         self._delays_ns.append(delay_ns)

@@ -261,6 +261,16 @@ def test_a_single_quick_arrival_changes_nothing() -> None:
     assert len(driver.said) == 1
 
 
+def test_the_shortest_of_several_delays_decides() -> None:
+    # GIVEN end stamps, and a machine that is slow while it starts
+    driver = Driver()
+    driver.send_many(4, OUSTER, 60.0)
+    driver.send_many(10, OUSTER, 5.0)
+    # THEN the slow ones are not taken for stamps of the middle
+    assert len(driver.said) == 2
+    assert "the end of the sweep" in driver.said[1]
+
+
 @pytest.mark.parametrize("delay_ms", [-37_000.0, -30.0, 450.0, 1e9])
 def test_clocks_that_differ_say_nothing_about_the_stamp(delay_ms: float) -> None:
     driver = Driver()
