@@ -28,7 +28,7 @@ from mm_fusion.sim.world import ObjectStates, World, build_world
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
-FRAMES_PER_DRIVE = 12
+FRAMES_PER_DRIVE = 16
 RANGE_LOW_M = np.array([-25.6, -25.6, -1.0])
 RANGE_HIGH_M = np.array([51.2, 25.6, 4.0])
 # What is labelled: more than the network looks at, so that another one may look further.
@@ -152,6 +152,7 @@ def make_frame(
     """
     world = world.with_movers(companions(world, t, rng))
     measured = sweep(world, rig.lidar, t, rng, rig.weather)
+    states = world.objects_in_base(t)
     cloud = _cloud(world, rig, measured, (t, t), rng)
     exposed = t + float(rng.uniform(-0.05, 0.05))
     picture = render(world, rig.camera, exposed, rig.light, rng, rays)
@@ -168,8 +169,8 @@ def make_frame(
         cloud,
         (picture.image,),
         (rig.camera.k @ camera_from_believed.matrix()[:3]).astype(np.float32)[None],
-        _objects(world, rig, measured, picture, (t, exposed)),
-        class_map(picture, world.objects_in_base(t)),
+        _objects(world, rig, (measured, picture), states, (t, exposed)),
+        class_map(picture, states),
         previous=before,
         conditions=_conditions(rig, exposed - t),
     )
@@ -204,35 +205,39 @@ def _cloud(
 
 
 def _objects(
-    world: World, rig: Rig, measured: Sweep, picture: Picture, span: tuple[float, float]
+    world: World,
+    rig: Rig,
+    seen: tuple[Sweep, Picture],
+    base: ObjectStates,
+    span: tuple[float, float],
 ) -> Objects:
-    """The truth at the first time of ``span``, with what the LIDAR then and the camera at the
-    second one can see of it."""
-    t, exposed = span
-    base = world.objects_in_base(t)
+    """The truth ``base`` at the first time of ``span``, with what the LIDAR then and the camera
+    at the second one have seen of it."""
+    (measured, picture), (t, exposed) = seen, span
     ground = base.center[:, :2]
     labelled = np.asarray(((ground >= LABELLED_LOW_M) & (ground < LABELLED_HIGH_M)).all(axis=1))
-    states, there = base.select(labelled), world.objects(t).select(labelled)
+    states = base.select(labelled)
     size = int(base.ids.max(initial=0)) + 1
-    hits = np.bincount(measured.object_id[measured.object_id >= 0], minlength=size)
-    pixels = np.bincount(picture.object_id[picture.object_id >= 0], minlength=size)
-    lidar = world.pose(t).apply(rig.lidar.base_from_lidar.translation)
+    hits = np.bincount(measured.object_id[measured.object_id >= 0], minlength=size)[states.ids]
+    pixels = np.bincount(picture.object_id[picture.object_id >= 0], minlength=size)[states.ids]
+    visible = np.zeros((len(states.ids), 2), np.float32)
+    # what left neither a point nor a pixel is not looked for
+    some = np.flatnonzero((hits > 0) | (pixels > 0))
+    there = world.in_world(states.select(some), t)
     world_from_camera = world.pose(exposed) @ rig.camera.base_from_camera
     projection = rig.camera.k @ world_from_camera.inverse().matrix()[:3]
     resolution = (rig.camera.width, rig.camera.height)
-    eye = world_from_camera.translation
-    visible = [
-        visible_share(world, there, t, lidar),
-        visible_share(world, there, exposed, eye, projection, resolution),
-    ]
+    lidar, eye = world.pose(t).apply(rig.lidar.base_from_lidar.translation), world_from_camera
+    visible[some, 0] = visible_share(world, there, t, lidar)
+    visible[some, 1] = visible_share(world, there, t, eye.translation, projection, resolution)
     boxes = states.boxes()
     boxes[:, :3] = rig.believed_from_base.apply(states.center)
     return Objects(
         boxes,
         states.labels,
-        hits[states.ids].astype(np.int32),
-        pixels[states.ids].astype(np.int32),
-        np.stack(visible, axis=1),
+        hits.astype(np.int32),
+        pixels.astype(np.int32),
+        visible,
         tuple(world.model(int(i)).kind for i in states.ids),
         states.ids,
     )

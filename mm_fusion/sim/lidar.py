@@ -205,7 +205,7 @@ def _measure(
         level = np.abs(found.normal[:, 2]) ** 4
         reflectivity = reflectivity * (1 - np.float32(0.6 * weather.wet) * level)
     # a clear coat mirrors: seen from aside little of it comes back
-    sharp = np.where(materials.texture[found.material] == Texture.PAINT, 1.2, 0.7)
+    sharp = np.where(materials.texture[found.material] == Texture.PAINT, 1.6, 0.7)
     signal = (reflectivity + 0.02) * (cosine + 0.02) ** sharp
     signal *= (spec.max_range_m / range_m) ** 2 * weather.transmission(range_m)
     chance = 1.0 - np.exp(-signal / np.float32(spec.strength))
@@ -214,7 +214,7 @@ def _measure(
     keep = rng.random(count, dtype=np.float32) < chance
     keep &= found.material >= 0
     grain = 1.0 + 0.12 * rng.standard_normal(count, dtype=np.float32)
-    intensity = spec.intensity_gain * reflectivity * (0.45 + 0.55 * cosine) * grain
+    intensity = spec.intensity_gain * reflectivity * (0.75 + 0.25 * cosine) * grain
     object_id = found.object_id
     drops = weather.clutter_ranges(count, rng)
     early = drops < range_m

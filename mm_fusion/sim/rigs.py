@@ -115,8 +115,8 @@ def _random_lidar(rng: Rng, name: str) -> LidarSpec:
         max_range_m=float(rng.uniform(*device.max_range_m)),
         range_sigma_m=float(rng.uniform(0.005, 0.025)),
         dropout=float(rng.uniform(0.0, 0.1)),
-        intensity_gain=float(rng.uniform(0.5, 1.5)),
-        strength=float(np.exp(rng.uniform(np.log(0.03), np.log(0.25)))),
+        intensity_gain=float(rng.uniform(0.5, 2.0)),
+        strength=float(np.exp(rng.uniform(np.log(0.04), np.log(0.4)))),
         heights_m=device.heights_m,
         channels=Channels.random(rng, device.beams),
     )

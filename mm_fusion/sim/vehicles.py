@@ -128,7 +128,7 @@ def paint(table: MaterialTable, rng: Rng) -> int:
     else:
         rgb = rng.choice(np.array(_COLOURS)) * rng.uniform(0.6, 1.4)
     reflectivity = 0.03 + 0.4 * float(np.mean(rgb)) + float(rng.uniform(0.0, 0.3))
-    returned = 1.0 - 0.4 * float(rng.random()) ** 3
+    returned = 1.0 - 0.75 * float(rng.random()) ** 1.3  # a clean dark car may all but vanish
     return table.add(rgb, reflectivity, Texture.PAINT, lidar_return=returned)
 
 

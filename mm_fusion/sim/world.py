@@ -66,8 +66,8 @@ class ObjectStates:
     yaw: F64
     velocity: F64
 
-    def select(self, keep: npt.NDArray[np.bool_]) -> ObjectStates:
-        """Those marked True."""
+    def select(self, keep: npt.NDArray[np.bool_] | I64) -> ObjectStates:
+        """Those marked True, or those of some rows."""
         return ObjectStates(
             self.ids[keep],
             self.labels[keep],
@@ -163,6 +163,16 @@ class World:
         return ObjectStates(
             found.ids, found.labels, base_from_world.apply(found.center), found.size, yaw, velocity
         )
+
+    def in_world(self, states: ObjectStates, t: float) -> ObjectStates:
+        """States of ``objects_in_base`` at ``t`` in world coordinates again."""
+        pose = self.ego.pose(t)
+        turn = pose.yaw_rad()
+        c, s = np.cos(turn), np.sin(turn)
+        velocity = states.velocity @ np.array([[c, s], [-s, c]])
+        center = pose.apply(states.center)
+        yaw = states.yaw + turn
+        return ObjectStates(states.ids, states.labels, center, states.size, yaw, velocity)
 
     def moving_scene(
         self,
