@@ -12,6 +12,9 @@ network, rclpy's taking of messages, and the threads of DDS; they are listed. Be
 ``ours_by_difference``: the whole process without the network and without as much as the
 subscriber that does nothing needed for the same messages. Wall-clock percentiles are to be read
 beside those of that subscriber and ``machine.sleep_1ms_overshoot_ms``.
+
+A sweep is unanswered where no detections of its stamp reached the listener. The sets that the node
+gave up for newer ones, because the network was slower than the sensors, are counted beside.
 """
 
 from __future__ import annotations
@@ -262,6 +265,7 @@ def _figures(
         ),
         "callbacks": figures.callback_costs(notes),
         "sweeps": figures.answered(source["sweeps"], heard[DETECTIONS], since_ns, until_ns),
+        "sets_given_up_for_newer": notes.given_up,
         "sweep_wait_ms": figures.percentiles(waits),
         "camera_period_ms": round(CAMERA_S * 1e3, 3),
         "sweeps_that_waited_longer": sum(w > CAMERA_S * 1e9 for w in waits),

@@ -69,7 +69,8 @@ class Notes:
     """All that the timed node noted within a window of time."""
 
     callbacks: list[CallbackNote]
-    sets: list[SetNote]
+    sets: list[SetNote]  # released and processed
+    given_up: int  # released, and never processed: a newer set took the place in the queue
     networks: dict[int, NetworkNote]
     published: list[PublishNote]
     threads: dict[str, list[int]]
@@ -84,9 +85,11 @@ class Notes:
         published = [PublishNote(*row) for row in values["published"]]
         callbacks = [CallbackNote(*row) for row in values["callbacks"]]
         kept = [s for s in sets if low <= s.released_ns and 0 < s.processed_ns <= high]
+        given_up = sum(low <= s.released_ns <= high and not s.processed_ns for s in sets)
         return Notes(
             [c for c in callbacks if low <= c.entered_ns <= high],
             kept,
+            given_up,
             {n.stamp_ns: n for n in networks if low <= n.start_ns <= high},
             [p for p in published if low <= p.end_ns <= high],
             values["threads"],

@@ -25,7 +25,7 @@ UNKNOWN = -1.0
 LARGE = 1e3
 
 
-def box_rows(boxes: Sequence[Detection] | Sequence[Track]) -> F64:
+def box_rows(boxes: Sequence[Detection | Track]) -> F64:
     """The numbers of boxes as float64 [N, COLUMNS], in the order of Detection3D's members."""
     rows = np.zeros((len(boxes), COLUMNS))
     if not boxes:
@@ -47,9 +47,7 @@ def box_rows(boxes: Sequence[Detection] | Sequence[Track]) -> F64:
     return rows
 
 
-def encode_boxes(
-    boxes: Sequence[Detection] | Sequence[Track], stamp_ns: int, frame_id: str
-) -> bytes:
+def encode_boxes(boxes: Sequence[Detection | Track], stamp_ns: int, frame_id: str) -> bytes:
     """A serialized vision_msgs/msg/Detection3DArray: one hypothesis per box.
 
     The boxes are in ``frame_id``. A Track has its number as id and the covariance of its place; a
