@@ -100,11 +100,13 @@ class HeadingAlignment:
         enu = np.array([p.enu for p in self._pairs])
         variance = np.array([p.variance_m2 for p in self._pairs])
         extent = float(np.linalg.norm(np.ptp(odom[:, :2], axis=0)))
-        if extent < self._config.heading_distance_m:
+        # A baseline within the fixes' own error tells no heading, however many they are: their
+        # errors are alike.
+        if extent < max(self._config.heading_distance_m, 4.0 * math.sqrt(float(variance.min()))):
             return None
         weight = 1.0 / variance
         for _ in range(1 + len(variance) // 5):
-            yaw, residual2 = _lay(odom[:, :2], enu[:, :2], weight)
+            yaw, residual2 = lay(odom[:, :2], enu[:, :2], weight)
             worst = int(np.argmax(residual2 * (weight > 0) / variance))
             if residual2[worst] <= 16.0 * variance[worst]:
                 break
@@ -156,7 +158,7 @@ class HeadingAlignment:
         return None
 
 
-def _lay(odom: F64, enu: F64, weight: F64) -> tuple[float, F64]:
+def lay(odom: F64, enu: F64, weight: F64) -> tuple[float, F64]:
     """Yaw that lays ``odom`` [N,2] on ``enu`` [N,2], and squared residuals [N]."""
     total = weight.sum()
     o = odom - weight @ odom / total
@@ -187,15 +189,23 @@ def global_from_local(
         body = np.array((found.course_speed_mps, 0.0, 0.0))
         body_cov = np.diag((found.course_speed_sigma_mps**2, 0.25, 0.25))
     out.velocity = out.rotation @ body
-    # Errors in independent pieces: centre [3], heading, tilt [2], body velocity [3]; the biases
-    # and the scale keep what the local filter knows about them.
-    jacobian = np.zeros((SIZE, 9))
+    # Errors in independent pieces: centre [3], heading, tilt [2], body velocity [3], scale; the
+    # biases keep what the local filter knows about them.
+    jacobian = np.zeros((SIZE, 10))
+    jacobian[SCALE, 9] = 1.0
+    jacobian[POS, 9] = -arm
     jacobian[POS, 0:3] = np.eye(3)
     jacobian[POS, 3] = (-arm[1], arm[0], 0.0)
     jacobian[8, 3] = 1.0
     jacobian[6, 4] = jacobian[7, 5] = 1.0
     jacobian[VEL, 6:9] = out.rotation
-    pieces = np.zeros((9, 9))
+    pieces = np.zeros((10, 10))
+    pieces[9, 9] = local.covariance[SCALE, SCALE]
+    # A wrong scale makes the speed wrong as well, as the local filter knows.
+    if found.course_speed_mps is None and pieces[9, 9] > 0:
+        slope = local.rotation.T @ local.covariance[VEL, SCALE] / pieces[9, 9]
+        jacobian[VEL, 9] = out.rotation @ slope
+        body_cov = body_cov - np.outer(slope, slope) * pieces[9, 9]
     pieces[:3, :3] = np.diag((found.sigma_m**2, found.sigma_m**2, found.sigma_z_m**2))
     pieces[3, 3] = found.yaw_sigma_rad**2
     tilt = (turn @ local.covariance[ATT, ATT] @ turn.T)[:2, :2]
@@ -204,7 +214,6 @@ def global_from_local(
     out.covariance = jacobian @ pieces @ jacobian.T
     for block in (GYRO, ACCEL):
         out.covariance[block, block] = local.covariance[block, block]
-    out.covariance[SCALE, SCALE] = local.covariance[SCALE, SCALE]
     return out
 
 

@@ -12,6 +12,7 @@ from mm_fusion.config import PoseConfig
 from mm_fusion.geometry import RigidTransform, wrap_angle_rad
 from mm_fusion.pose.filter import ACCEL, ATT, BIAS, GYRO, POS, SCALE, SIZE, VEL, ErrorStateFilter
 from mm_fusion.pose.gates import Believed
+from mm_fusion.pose.watch import Overlay
 from mm_fusion.samples import NS_PER_S, PoseEstimate
 
 F64 = npt.NDArray[np.float64]
@@ -187,6 +188,23 @@ class Estimator:
         core.covariance[BIAS, :] = core.covariance[:, BIAS] = 0.0
         core.covariance.flat[:: SIZE + 1] += spread
 
+    def restart_at(self, place: F64, turn_rad: float, found: Overlay) -> None:
+        """Put the filter at ``place`` [2] and turn it, as the last minute of fixes says."""
+        core = self.core
+        shift = np.array((place[0], place[1], core.position[2])) - core.position
+        core.position = core.position + shift
+        core.position_moved = core.position_moved + shift
+        core.turn(turn_rad)
+        core.gps_bias = np.zeros(2)
+        for block in (slice(0, 2), slice(8, 9), BIAS):
+            core.covariance[block, :] = 0.0
+            core.covariance[:, block] = 0.0
+        arm = place - found.map_centre
+        lever = np.array((-arm[1], arm[0], 1.0)) * found.yaw_sigma_rad
+        core.covariance[np.ix_((0, 1, 8), (0, 1, 8))] = np.outer(lever, lever)
+        core.covariance[0, 0] += found.sigma_m**2
+        core.covariance[1, 1] += found.sigma_m**2
+
     def fuse_heading(self, yaw_rad: float, sigma_rad: float) -> None:
         """Heading of the base in the filter's frame; the position takes no step from it."""
         jacobian = np.zeros((1, SIZE))
@@ -203,12 +221,14 @@ class Estimator:
         jacobian = np.zeros((3, SIZE))
         jacobian[:, VEL] = np.eye(3)
         core.update(jacobian, -core.velocity, np.eye(3) * 1e-4, self._hold)
-        if gyro is None or accel is None:
+        if gyro is None:
             return
         jacobian = np.zeros((3, SIZE))
         jacobian[:, GYRO] = np.eye(3)
         variance = config.gyro_noise**2 / span_s + 1e-8
         core.update(jacobian, gyro - core.gyro_bias, np.eye(3) * variance, self._hold)
+        if accel is None:
+            return
         jacobian = np.zeros((3, SIZE))
         up = core.rotation[2] * config.gravity_mps2  # specific force at rest
         g = config.gravity_mps2

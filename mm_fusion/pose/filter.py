@@ -3,8 +3,9 @@
 Nominal state: ``position`` and ``velocity`` of the base origin in the filter's frame,
 ``rotation`` frame_from_base, ``gyro_bias`` and ``accel_bias`` in base axes, ``wheel_scale`` s
 (wheels report (1 + s) times the true forward speed), ``gps_bias`` the slow part [2] of the fixes'
-error, east and north. The error state has 18 elements in that order. The attitude error is a small rotation in the filter's own axes, ``R_true = Exp(e_att) R``,
-so that heading error is its third element whatever the attitude is. The velocity error is what
+error, east and north. The error state has 18 elements in that order. The attitude error is a
+small rotation in the filter's own axes, ``R_true = Exp(e_att) R``, so that heading error is its
+third element whatever the attitude is. The velocity error is what
 is left when the velocity is turned along with the attitude, ``v_true = Exp(e_att) v + e_vel``:
 body velocity then depends on it alone, and velocities measured on the vehicle cannot pretend to
 know its heading (with the plain difference they do, each by a little, until the filter is sure

@@ -9,13 +9,15 @@ import numpy.typing as npt
 
 from mm_fusion.config import PoseConfig
 from mm_fusion.geodesy import LocalTangentPlane
-from mm_fusion.geometry import RigidTransform
+from mm_fusion.geometry import RigidTransform, wrap_angle_rad
 from mm_fusion.pose.alignment import HeadingAlignment, Pair, PositionOnly, global_from_local
 from mm_fusion.pose.estimator import Estimator
 from mm_fusion.pose.filter import ErrorStateFilter
 from mm_fusion.pose.gates import CHI2_999, GoodFix, Reacceptance
 from mm_fusion.pose.motion import first_filter
+from mm_fusion.pose.posterior import HeadingPosterior
 from mm_fusion.pose.receiver import Receiver
+from mm_fusion.pose.watch import Watch
 from mm_fusion.samples import NS_PER_S, PoseEstimate, Reason, Rejection
 
 F64 = npt.NDArray[np.float64]
@@ -40,10 +42,14 @@ class GlobalEstimate:
         self._alignment = HeadingAlignment(config)
         self._gate = Reacceptance(config)
         self._alone: PositionOnly | None = None
+        self._posterior = HeadingPosterior()
+        self._odometry = True
+        self._arm_m2 = 0.0
         self._last_fix_ns = 0
         self._heights_refused = 0
         self._receiver = Receiver()
         self._surprise = 1.0
+        self._watch = Watch(config.gps_correlation_s)
         self._said: dict[str, str] = {}
         self.estimator: Estimator | None = None
 
@@ -97,7 +103,34 @@ class GlobalEstimate:
         if self.estimator is None:
             self._seek_heading(fix, enu, covariance, lever_arm, local, odometry)
             return None
-        return self._fuse(fix, enu, covariance, lever_arm)
+        refused = self._fuse(fix, enu, covariance, lever_arm)
+        if local is not None and odometry:
+            self._look_back(fix, enu, covariance, lever_arm, local)
+        return refused
+
+    def _look_back(
+        self, fix: GoodFix, enu: F64, covariance: F64, lever_arm: F64, local: Estimator
+    ) -> None:
+        """Start anew from the last minute as a whole where the filter has left it."""
+        position, _, rotation = local.at(fix.stamp_ns)
+        antenna = (position + rotation @ lever_arm)[:2]
+        claimed = 0.5 * float(covariance[0, 0] + covariance[1, 1])
+        sigma_m = math.sqrt(claimed * max(1.0, self._receiver.white))
+        if self.estimator is None or not self._watch.add(fix.stamp_ns, enu[:2], antenna, sigma_m):
+            return
+        joint = self.estimator.transform() @ local.transform().inverse()
+        found = self._watch.judge(joint.yaw_rad(), joint.translation[:2])
+        if found is None:
+            return
+        self._said["diverged"] = (
+            f"gps: the estimate had left the fixes of the last minute by {found.residual_m:.0f} m"
+            " and more; it was started anew from them"
+        )
+        at = found.place(local.core.position[None, :2])[0]
+        turn = wrap_angle_rad(found.yaw_rad - joint.yaw_rad())
+        self.estimator.restart_at(at, turn, found)
+        self._receiver.restart(found.residual_m**2 / 2.0)
+        self._gate.accepted(fix.stamp_ns)
 
     # --------------------------------------------------------------- before the heading
 
@@ -114,7 +147,8 @@ class GlobalEstimate:
         if local is not None and odometry:
             speed = float(np.linalg.norm(local.core.velocity)) + 0.1
         # Without a heading nobody knows on which side of the antenna the base is.
-        around = covariance + np.eye(3) * float(lever_arm @ lever_arm)
+        self._arm_m2 = float(lever_arm @ lever_arm)
+        around = covariance + np.eye(3) * self._arm_m2
         if self._alone is None:
             self._alone = PositionOnly(enu, around, fix.stamp_ns, speed)
         else:
@@ -126,6 +160,8 @@ class GlobalEstimate:
             yaw = math.atan2(rotation[1, 0], rotation[0, 0])
         variance = 0.5 * float(covariance[0, 0] + covariance[1, 1])
         pair = Pair(fix.stamp_ns, enu, odom, yaw, variance, float(covariance[2, 2]), odometry)
+        self._odometry = odometry and self._odometry
+        self._posterior.add(enu, odom, variance, float(covariance[2, 2]))
         found = self._alignment.add(pair)
         if found is None:
             return
@@ -157,7 +193,11 @@ class GlobalEstimate:
             rotation, twist = answer.frame_from_base.rotation, answer.twist_covariance
             linear, angular = answer.linear, answer.angular
         covariance = np.zeros((6, 6))
-        position, covariance[:3, :3] = self._alone.at(stamp_ns)
+        if local is not None and answer is not None and self._odometry:
+            position, covariance[:3, :3] = self._posterior.at(local.core.position)
+            covariance[:3, :3] += np.eye(3) * self._arm_m2
+        else:
+            position, covariance[:3, :3] = self._alone.at(stamp_ns)
         covariance[3, 3] = covariance[4, 4] = 0.01
         covariance[5, 5] = _ANY_HEADING_VARIANCE
         return PoseEstimate(
@@ -177,6 +217,8 @@ class GlobalEstimate:
         assert self.estimator is not None
         core = self.estimator.core
         passed_s = max(0.0, (fix.stamp_ns - self._last_fix_ns) / NS_PER_S)
+        if passed_s > self._config.gps_blackout_s:
+            self._watch.clear()  # dead reckoning across a blackout is not to judge by
         self._last_fix_ns = fix.stamp_ns
         core.covariance.flat[: 3 * (len(core.covariance) + 1) : len(core.covariance) + 1] += (
             self._config.position_walk**2 * passed_s
@@ -191,7 +233,7 @@ class GlobalEstimate:
         whole = residual[:2] + core.gps_bias
         receiver.seen(fix.stamp_ns, whole + core.position_moved[:2], claimed)
         if flat > CHI2_999[2]:
-            sigma = math.sqrt(float(covariance[0, 0] + covariance[1, 1]) / 2.0)
+            sigma = math.sqrt(claimed * receiver.white + receiver.slow_m2)
             speed = float(np.linalg.norm(core.velocity))
             believed = self._gate.refused(fix.stamp_ns, enu, residual, sigma, speed)
             off = math.hypot(residual[0], residual[1])

@@ -21,9 +21,11 @@ _MEDIAN_CHI2_2 = 1.386  # of a chi-square variable of two degrees of freedom
 _PRIOR = 10.0  # the claim counts as much as so many differences
 _SURE = 0.45  # a ratio's logarithm within this of zero is chance
 _WINDOW = 100
+_LEAST = 0.05  # a receiver never scatters less than this part of its claim for long
 _LEVEL_S = 20.0
 _LEVEL_FIXES = 10
 _PAIR_S = 3.0
+_FORGIVE_S = 60.0
 _TRUST_S = 10.0  # after this long in agreement, the past is not doubted any more
 
 
@@ -45,6 +47,11 @@ class Receiver:
         self._levels.clear()
         self._last = None
 
+    def restart(self, slow_m2: float) -> None:
+        """The filter was started anew from fixes whose slow error is this large."""
+        self.forget_level()
+        self.slow_m2 = slow_m2
+
     def seen(self, stamp_ns: int, place: F64, claimed_m2: float) -> None:
         """Note a fix, fused or not: ``place`` [2] is its distance from the track without the
         track's corrections.
@@ -57,7 +64,7 @@ class Receiver:
         count = len(self._ratios)
         if count < _LEVEL_FIXES:
             return
-        ratio = max(float(np.median(self._ratios)) / _MEDIAN_CHI2_2, 1e-4)
+        ratio = max(float(np.median(self._ratios)) / _MEDIAN_CHI2_2, _LEAST)
         logarithm = math.log(ratio) * count / (count + _PRIOR)
         sure = math.sqrt(max(0.0, logarithm**2 - _SURE**2))
         self.white = math.exp(math.copysign(sure, logarithm))
@@ -83,7 +90,8 @@ class Receiver:
             excess = level - known_m2 - 2.0 * max(white, claimed_m2)
         if excess <= 0.0:
             self._agreed_s += passed_s
-        slow = max(slow, excess)
+        # A receiver that was bad is not good again with the next few fixes.
+        slow = max(slow, excess, self.slow_m2 * math.exp(-passed_s / _FORGIVE_S))
         past = math.exp(-self._agreed_s / _TRUST_S)
         grown = max(0.0, slow - self.slow_m2)
         self.slow_m2 = slow

@@ -69,7 +69,9 @@ class Standstill:
         if not self.resting or stamp_ns - self._block_start_ns < _WINDOW_S * NS_PER_S:
             return None
         self._block_start_ns = stamp_ns
-        return RestMeasurement(None, None, _WINDOW_S)
+        # A yaw rate that a gyro gave has a bias, and now nothing else.
+        turn = math.fsum(w for _, _, w in self._wheels) / len(self._wheels)
+        return RestMeasurement(np.array((0.0, 0.0, turn)), None, _WINDOW_S)
 
     def add_imu(
         self, stamp_ns: int, gyro: F64, accel: F64, gyro_bias: F64, wheels: bool, slow: bool
