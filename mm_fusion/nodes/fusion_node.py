@@ -137,6 +137,14 @@ class FusionNode(ManagedNode):
             self._outputs.close()
             del self._outputs, self._pipeline, self._network
 
+    def destroy_node(self) -> None:
+        """End the worker, too, where an error in the receiving thread has left it waiting: the
+        process would never end."""
+        if hasattr(self, "_worker"):
+            self._queue.close()
+            self._worker.join()
+        super().destroy_node()
+
     def _open_raw(self, kind: type, type_name: str, topic: str) -> None:
         self._inputs.append(
             self.create_subscription(
