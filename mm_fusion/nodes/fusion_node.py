@@ -24,7 +24,7 @@ from mm_fusion.nodes.fusion_outputs import FusionOutputs
 from mm_fusion.nodes.handover import NewestWins
 from mm_fusion.nodes.intake import Intake
 from mm_fusion.nodes.managed import ManagedNode, run_process
-from mm_fusion.nodes.silence import Silence
+from mm_fusion.nodes.silence import LOOK_EVERY_S, Silence
 from mm_fusion.nodes.timings import Arrivals, Timings
 from mm_fusion.nodes.transforms import TransformInput
 from mm_fusion.perception.calibration import Calibration
@@ -47,7 +47,6 @@ IMAGE_CLASSES: dict[bool, tuple[type, str]] = {
     True: (CompressedImage, "sensor_msgs/msg/CompressedImage"),
 }
 CLOUD = "sensor_msgs/msg/PointCloud2"
-LISTEN_EVERY_S = 0.05
 INFO = "sensor_msgs/msg/CameraInfo"
 INFO_FROM = 12  # bytes of encapsulation and stamp
 
@@ -114,7 +113,7 @@ class FusionNode(ManagedNode):
             self._open_raw(PointCloud2, CLOUD, lidar)
         self._open(Odometry, topics.motion, self._on_motion, qos.fast_sensor())
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._listening = self.create_timer(LISTEN_EVERY_S, self._listen, clock=steady)
+        self._listening = self.create_timer(LOOK_EVERY_S, self._listen, clock=steady)
 
     def stop(self) -> None:
         """Unsubscribe, let the worker finish what waits, end it."""

@@ -9,14 +9,16 @@ from mm_fusion.config import SyncConfig
 from mm_fusion.nodes.intake import Intake
 from mm_fusion.samples import NS_PER_S
 
-# A thread that was held up finds a silence that its queue of messages then ends: so many looks
-# must have found it.
+LOOK_EVERY_S = 0.05
+# A thread that was held up finds a silence that its queue of messages then ends: a look that comes
+# late decides nothing, nor does the first one after it.
+LATE_LOOK_S = 3 * LOOK_EVERY_S
 LOOKS = 2
 SAY_EVERY_S = 0.5
 
 
 class Silence:
-    """``look`` some times a second. Then, until the next look:
+    """``look`` every LOOK_EVERY_S. Then, until the next look:
 
     ``due``: sets that still wait shall go out, for sensor time would have reached ``deadline_ns``;
     ``to_say``: fusion has no input, it is ``now_ns`` in the sensors' time, and it is time to say so
@@ -31,6 +33,7 @@ class Silence:
         self._newest_ns = 0
         self._count = 0
         self._looks = 0
+        self._looked_s = 0.0
         self._told = False
         self._said_s = 0.0
         self._silent_s = 0.0
@@ -54,8 +57,10 @@ class Silence:
     def look(self, idle: bool) -> None:
         """Look once; ``idle``: no set is on its way through the network."""
         count = self._intake.count(self.sensors)
-        self._looks = 0 if count != self._count else self._looks + 1
-        self._count = count
+        now_s = time.monotonic()
+        late = now_s - self._looked_s > LATE_LOOK_S
+        self._looks = 0 if late or count != self._count else self._looks + 1
+        self._count, self._looked_s = count, now_s
         self.due = self.to_say = False
         if self._looks < LOOKS:
             self._told = self.is_total = False
@@ -65,7 +70,6 @@ class Silence:
             self.due = self._told = True
             return
         if idle and self._silent_s > self._intake.lost_after_s(self.sensors):
-            now_s = time.monotonic()
             self.to_say = not self.is_total or now_s - self._said_s >= SAY_EVERY_S
             self.is_total = True
             if self.to_say:

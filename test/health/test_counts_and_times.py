@@ -11,6 +11,8 @@ from mm_fusion.health.status import result_values
 from mm_fusion.health.timing import Percentiles, Stopwatch
 from mm_fusion.samples import FusionResult, Mode, Reason, Rejection
 
+S = 10**9
+
 
 def result(stamp_ns, mode=Mode.CAMERA_LIDAR, missing=(), **more):
     return FusionResult(stamp_ns, "base_link", mode, missing, (), (), "odom", True, **more)
@@ -95,6 +97,60 @@ class TestModeLog:
         assert log.changes == 1
         assert log.counts() == {"camera+lidar": 2, "lidar": 2}
         assert log.missing() == {"camera": 2}
+
+    def test_every_absent_sensor_has_its_own_since(self):
+        """GIVEN two cameras WHEN one after the other is lost THEN each counts from its own loss."""
+        log = ModeLog()
+        log.add(result(1 * S))
+        assert log.ladder().whole
+        log.add(result(2 * S, missing=("left",)))
+        log.add(result(3 * S, Mode.LIDAR, missing=("left", "right")))
+        log.add(result(5 * S, Mode.LIDAR, missing=("left", "right")))
+        ladder = log.ladder()
+        assert not ladder.whole
+        assert [(a.sensor, a.since_ns, a.for_s) for a in ladder.absent] == [
+            ("left", 2 * S, 3.0),
+            ("right", 3 * S, 2.0),
+        ]
+        assert ladder.values() == {
+            "mode_since_ns": str(3 * S),
+            "mode_for_s": "2.000",
+            "left.missing_since_ns": str(2 * S),
+            "left.missing_for_s": "3.000",
+            "right.missing_since_ns": str(3 * S),
+            "right.missing_for_s": "2.000",
+        }
+        assert (
+            str(ladder) == "mode lidar; no left since 2.000 (3.0 s); no right since 3.000 (2.0 s)"
+        )
+        log.add(result(6 * S, missing=("right",)))
+        log.add(result(7 * S, missing=("left", "right")))
+        assert [(a.sensor, a.since_ns) for a in log.ladder().absent] == [
+            ("left", 7 * S),
+            ("right", 3 * S),
+        ]
+
+    def test_silence_is_mode_none_since_the_last_result(self):
+        log = ModeLog()
+        log.add(result(3 * S, missing=("left",)))
+        change = log.silent(4 * S, ("left", "lidar"))
+        assert (change.before, change.now, change.stamp_ns) == (Mode.CAMERA_LIDAR, Mode.NONE, 3 * S)
+        assert log.silent(9 * S, ("left", "lidar")) is None
+        ladder = log.ladder()
+        assert (ladder.mode, ladder.for_s) == (Mode.NONE, 6.0)
+        assert [(a.sensor, a.for_s) for a in ladder.absent] == [("left", 6.0), ("lidar", 6.0)]
+        # Results that return count on from their own stamps, be they before the assumed time.
+        assert log.add(result(8 * S)).before is Mode.NONE
+        assert log.ladder().whole
+        assert log.counts() == {"camera+lidar": 2}
+
+    def test_a_bag_that_loops_gives_no_negative_time(self):
+        log = ModeLog()
+        log.add(result(50 * S, Mode.LIDAR, missing=("left",)))
+        log.add(result(1 * S, Mode.LIDAR, missing=("left",)))
+        log.add(result(3 * S, Mode.LIDAR, missing=("left",)))
+        ladder = log.ladder()
+        assert (ladder.for_s, ladder.absent[0].since_ns, ladder.absent[0].for_s) == (2.0, S, 2.0)
 
 
 def test_one_result_as_keys_and_values():
