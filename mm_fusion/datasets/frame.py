@@ -34,6 +34,10 @@ REACH_M = 32767 * STEP_M
 CLASS_STRIDE = 4  # of the class map, in pixels of the image
 UNKNOWN_CLASS = 255
 JPEG_QUALITY = 92
+_BROKEN = (
+    *(KeyError, ValueError, OSError, EOFError),
+    *(zlib.error, zipfile.BadZipFile, cv2.error),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,7 +147,7 @@ def read_frame(path: Path) -> LabelledFrame:
     try:
         with np.load(path, allow_pickle=False) as data:
             return _frame(data)
-    except (KeyError, ValueError, OSError, zlib.error, zipfile.BadZipFile, cv2.error) as error:
+    except _BROKEN as error:
         raise StageError(f"{path}: not a frame of '{FORMAT}' ({error})") from error
 
 
