@@ -90,6 +90,9 @@ def _points(message: PointCloud2) -> Any:
     return np.frombuffer(message.data, dtype)
 
 
+USUAL = {"image": image_usual, "cloud": cloud_usual}
+
+
 class Worker:
     """The road to the boxes, run again and again on what came last: the busiest neighbour that
     a receiving thread can have in its process."""
@@ -146,7 +149,7 @@ class Receiver(Node):
 
     def _way(self, way: str, kind: str) -> Callable[[Any], Stamped]:
         if way == "usual":
-            self.used, convert = image_usual() if kind == "image" else cloud_usual()
+            self.used, convert = USUAL[kind]()
 
             def usual(message: Any) -> Stamped:
                 convert(message)
@@ -158,9 +161,10 @@ class Receiver(Node):
 
     def _ours(self, name: str) -> Callable[[bytes], Stamped]:
         worker = self._worker
+        lidars = wire.Lidars()  # which keeps what it learned of a LIDAR, as a node's does
 
         def ours(raw: bytes) -> Stamped:
-            sample: Any = wire.decode(name, raw, name)
+            sample: Any = wire.decode(name, raw, name, lidars, time.time_ns())
             if worker is not None and isinstance(sample, CameraFrame | LidarSweep):
                 worker.give(sample)
             return sample.stamp_ns, sample.frame_id

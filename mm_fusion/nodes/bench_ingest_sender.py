@@ -14,12 +14,14 @@ import time
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import rclpy
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image, Imu, PointCloud2
 
 from mm_fusion.nodes import messages, process, qos
+from mm_fusion.samples import U8
 from mm_fusion.wire import encode
 
 IMAGE_SIZE = (1080, 1920, 3)
@@ -38,18 +40,29 @@ PATIENCE_S = 30.0
 SETTLE_S = 0.5
 
 
+def image_pixels(rng: np.random.Generator) -> U8:
+    """A picture of noise: uint8 [1080,1920,3]."""
+    return rng.integers(0, 256, IMAGE_SIZE, np.uint8)
+
+
+def cloud_points(rng: np.random.Generator) -> npt.NDArray[np.void]:
+    """A sweep [120000] of a tenth of a second, its points around the sensor."""
+    points = np.zeros(CLOUD_POINTS, POINT)
+    for axis in "xyz":
+        points[axis] = rng.normal(0.0, 20.0, CLOUD_POINTS)
+    points["intensity"] = rng.uniform(0.0, 255.0, CLOUD_POINTS)
+    points["t"] = np.linspace(0, 99_000_000, CLOUD_POINTS)
+    return points
+
+
 class Sender(Node):
     """Publishes the turns of a plan."""
 
     def __init__(self) -> None:
         super().__init__("bench_sender")
         rng = np.random.default_rng(1)
-        self._pixels = rng.integers(0, 256, IMAGE_SIZE, np.uint8)
-        self._points = np.zeros(CLOUD_POINTS, POINT)
-        for axis in "xyz":
-            self._points[axis] = rng.normal(0.0, 20.0, CLOUD_POINTS)
-        self._points["intensity"] = rng.uniform(0.0, 255.0, CLOUD_POINTS)
-        self._points["t"] = np.linspace(0, 99_000_000, CLOUD_POINTS)
+        self._pixels = image_pixels(rng)
+        self._points = cloud_points(rng)
         self._named: dict[str, Publisher] = {}
 
     def run(self, plan: list[list[dict[str, Any]]]) -> None:
@@ -62,6 +75,7 @@ class Sender(Node):
         for number, turn in enumerate(plan):
             self._wait([s["topic"] for s in turn])
             self._turn(number, turn)
+        time.sleep(SETTLE_S)  # the last ones shall still be read
 
     def _wait(self, topics: list[str]) -> None:
         deadline_s = time.monotonic() + PATIENCE_S
@@ -72,13 +86,14 @@ class Sender(Node):
         time.sleep(SETTLE_S)
 
     def _turn(self, number: int, turn: list[dict[str, Any]]) -> None:
-        # Triggered together, the hard case: all cameras' images come in one burst.
+        # Triggered together, the hard case: all cameras' images come in one burst, also those of
+        # several senders.
         due = [
             (n / stream["rate_hz"], index)
             for index, stream in enumerate(turn)
             for n in range(stream["count"])
         ]
-        begun_s = time.monotonic()
+        begun_s = time.monotonic() + 1.0 - time.time() % 1.0
         for due_s, index in sorted(due):
             pause_s = begun_s + due_s - time.monotonic()
             if pause_s > 0:
