@@ -187,6 +187,8 @@ def test_camera_info_that_comes_late(tmp_path: Path) -> None:
     rig.play([m for m in coming if seconds(m.arrival_ns) < 3.0])
     assert {t.result.mode for t in rig.told} == {LIDAR}
     assert rig.drops["camera", Reason.NO_INTRINSICS] == len(rig.told)
+    (absent,) = rig.told[-1].ladder.absent
+    assert (absent.sensor, absent.since_ns) == ("camera", rig.told[0].result.stamp_ns)
     rig.calibration.set_camera(scenes.camera_model(192, 96))
     rig.play([m for m in coming if seconds(m.arrival_ns) >= 3.0])
     assert rig.modes_between(3.1, 6.0) == {BOTH}
