@@ -14,11 +14,17 @@ class _Source:
     """One who tells the time."""
 
     __slots__ = (
-        *("_count", "_low_ns", "_old_low_ns", "delay_ns", "heard_ns", "newest_ns", "told_ns"),
+        *("_count", "_low_ns", "_old_low_ns", "delay_ns", "first_ns", "heard_ns", "newest_ns"),
+        *(
+            "lead_ns",
+            "told_ns",
+        ),
     )
 
     def __init__(self) -> None:
         self.newest_ns: int | None = None
+        self.first_ns = 0
+        self.lead_ns = 0  # how far it began ahead of the others, where arrivals do not tell
         self.told_ns = 0
         # The shortest way from stamp to arrival lately, clock error included; None: not known.
         self.delay_ns: int | None = None
@@ -45,10 +51,12 @@ class SensorTime:
     A source whose stamps take less time to arrive, at best, than those of the first one in
     ``ranks`` that gave arrivals within STALE_NS, is ahead of it by the
     difference, be that its clock or a shorter way: so much is taken off what it tells. Where
-    arrivals are not known (0) stamps are believed.
+    arrivals are not known (0) stamps are believed; only of a source that begins more than
+    ``limit_ns`` ahead of the others so much is taken off as it stays ahead.
     """
 
-    def __init__(self, sources: int, ranks: Sequence[int]) -> None:
+    def __init__(self, sources: int, ranks: Sequence[int], limit_ns: int) -> None:
+        self._limit_ns = limit_ns
         self._sources = [_Source() for _ in range(sources)]
         self._ranks = [self._sources[r] for r in ranks]
         self._base: _Source | None = None
@@ -56,6 +64,10 @@ class SensorTime:
     def tell(self, source: int, stamp_ns: int, arrival_ns: int) -> int:
         """A source says a stamp, never smaller than its last but to set it back; time is now."""
         said = self._sources[source]
+        if arrival_ns <= 0 and (said.newest_ns is None or said.lead_ns):
+            said.lead_ns = self._lead_ns(said, stamp_ns)
+        if said.newest_ns is None:
+            said.first_ns = stamp_ns
         said.newest_ns = stamp_ns
         changed = False
         if arrival_ns > 0:
@@ -71,10 +83,23 @@ class SensorTime:
             self._correct(corrected)
         return max(s.told_ns for s in self._sources)
 
+    def _lead_ns(self, said: _Source, stamp_ns: int) -> int:
+        others_ns = max((s.told_ns for s in self._sources if s is not said), default=0)
+        if said is self._ranks[0] or not others_ns:
+            return 0
+        ahead_ns = max(stamp_ns - others_ns, 0)
+        if said.newest_ns is None:
+            return ahead_ns if ahead_ns > self._limit_ns else 0
+        return min(said.lead_ns, ahead_ns) if stamp_ns >= said.newest_ns else 0
+
+    def elapsed_ns(self) -> int:
+        """How long ago the first source began, by its own stamps."""
+        return max(s.newest_ns - s.first_ns for s in self._sources if s.newest_ns is not None)
+
     def _correct(self, source: _Source) -> None:
         if source.newest_ns is None:
             return
-        source.told_ns = source.newest_ns
+        source.told_ns = source.newest_ns - source.lead_ns
         base_ns = None if self._base is None else self._base.delay_ns
         if base_ns is not None and source.delay_ns is not None:
             source.told_ns -= max(0, base_ns - source.delay_ns)

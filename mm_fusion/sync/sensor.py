@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from mm_fusion.sync.queues import PartnerQueue
 from mm_fusion.sync.rhythm import FEW, Rhythm
 
@@ -9,6 +11,16 @@ from mm_fusion.sync.rhythm import FEW, Rhythm
 SILENT_HALF_PERIODS = 5
 # A partner that has missed so many is not waited for: nobody loses so many in a row.
 DEAD_PERIODS = 8
+
+
+class Hold(NamedTuple):
+    """How long others wait for a sensor before they lead: after their stamp, and after the slot."""
+
+    after_stamp_ns: int
+    after_slot_ns: int
+
+
+NO_HOLD = Hold(0, 0)
 
 
 class Sensor:
@@ -54,24 +66,28 @@ class Sensor:
             patience_ns = min(patience_ns, DEAD_PERIODS * rhythm.period_ns + spread_ns)
         return quiet_ns > patience_ns
 
-    def hold_ns(self, start_ns: int, now_ns: int) -> int | None:
-        """How long after its own stamp a message of another sensor must wait before it may lead.
+    def hold(self, start_ns: int, now_ns: int) -> Hold | None:
+        """How long a message of another sensor must wait before it may lead.
 
-        None: it may not at all, because this sensor is not silent. 0: it is silent beyond doubt.
-        In between this sensor's next message is overdue, or soon will be: half a period after the
-        instant at which it should have been stamped, and its usual way, it is not coming.
+        None: it may not at all, because this sensor is not silent. NO_HOLD: it is silent beyond
+        doubt. In between this sensor's next message is overdue, or soon will be: it is not coming
+        half a period after the slot in which it should have been stamped, and not before all that
+        was stamped until then, and until the other's stamp, would have come.
         """
         if self.heard_ns is None:
-            return None if self.is_expected and now_ns - start_ns <= self._timeout_ns else 0
+            is_early = self.is_expected and now_ns - start_ns <= self._timeout_ns
+            return None if is_early else NO_HOLD
         rhythm = self.rhythm
         if rhythm.count <= FEW or not rhythm.period_ns:
             patience_ns = max(self._timeout_ns, 5 * rhythm.shortest_gap_ns() // 2)
-            return None if now_ns - self.heard_ns <= patience_ns else 0
+            return None if now_ns - self.heard_ns <= patience_ns else NO_HOLD
         half_ns = rhythm.period_ns // 2
-        late_ns = rhythm.late_high_ns if rhythm.trusted else max(rhythm.late_high_ns, half_ns)
+        late_ns = rhythm.late_high_ns
+        if not rhythm.trusted:
+            late_ns = max(late_ns, 3 * rhythm.period_ns // 4)
         jitter_ns = rhythm.gap_high_ns - rhythm.period_ns
         silent_ns = rhythm.newest_ns + SILENT_HALF_PERIODS * half_ns + jitter_ns + late_ns
         patience_ns = max(self._timeout_ns, rhythm.gap_high_ns + half_ns)
         if now_ns > min(silent_ns, self.heard_ns + patience_ns):
-            return 0
-        return half_ns + late_ns
+            return NO_HOLD
+        return Hold(late_ns, max(half_ns, jitter_ns + late_ns))

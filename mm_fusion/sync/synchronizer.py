@@ -18,7 +18,7 @@ from mm_fusion.samples import (
 )
 from mm_fusion.sync.clock import SensorTime
 from mm_fusion.sync.queues import Exteroceptive, PartnerQueue, Queued, reject
-from mm_fusion.sync.sensor import Sensor
+from mm_fusion.sync.sensor import NO_HOLD, Hold, Sensor
 
 Answers = list[SyncedSet | Rejection]
 
@@ -67,10 +67,12 @@ class Synchronizer:
         self._ranks = [reference, *(s for s in self._sensors if s is not reference)]
         self._partners = self._ranks[1:]
         self._foreign = len(self._sensors)
-        self._time = SensorTime(len(self._sensors) + 1, [s.index for s in self._ranks])
+        ranks = [s.index for s in self._ranks]
+        self._time = SensorTime(len(self._sensors) + 1, ranks, self._time_jump_ns)
         self._foreign_ns: int | None = None
-        self._start_ns: int | None = None
+        self._start_ns = 0  # sensor time when the first message came; only while someone is unheard
         self._now_ns = 0
+        self._unheard = len(self._sensors)
         self._pending: list[_Reference] = []  # sorted by stamp
         self._pending_stamps: list[int] = []
         self._leads = 0  # how many of them are not the reference's own
@@ -111,6 +113,10 @@ class Synchronizer:
             return [reject(sample, Reason.ZERO_STAMP, "stamp must be positive")]
         stamp_ns = sample.stamp_ns + sensor.offset_ns
         rhythm = sensor.rhythm
+        if sensor is self._reference and self._answered_ns is not None:
+            # What others led for it while it was away was on another clock.
+            if stamp_ns < self._answered_ns - self._time_jump_ns:
+                return self._jump(sample, stamp_ns, self._answered_ns)
         if rhythm.count:
             if stamp_ns < rhythm.newest_ns - self._time_jump_ns:
                 return self._jump(sample, stamp_ns, rhythm.newest_ns)
@@ -159,12 +165,13 @@ class Synchronizer:
         newest_ns = max(stamp_ns, rhythm.newest_ns) if rhythm.count else stamp_ns
         # An older message tells no time, and its long way is its own.
         self._tell(sensor.index, newest_ns, arrival_ns if newest_ns == stamp_ns else 0)
+        self._unheard -= sensor.heard_ns is None
         sensor.heard(stamp_ns, self._now_ns)
 
     def _tell(self, source: int, stamp_ns: int, arrival_ns: int) -> None:
         self._now_ns = self._time.tell(source, stamp_ns, arrival_ns)
-        if self._start_ns is None:
-            self._start_ns = self._now_ns
+        if self._unheard:
+            self._start_ns = self._now_ns - self._time.elapsed_ns()
 
     # ---------------------------------------------------------------------------- references
 
@@ -195,31 +202,35 @@ class Synchronizer:
 
     def _let_others_lead(self) -> None:
         """Where the reference is silent, make sets of another sensor's messages, at its rate."""
-        start_ns = self._start_ns
-        if start_ns is None:
-            return
-        hold_ns = self._reference.hold_ns(start_ns, self._now_ns)
-        while hold_ns is not None and self._lead_once(hold_ns, start_ns):
+        hold = self._reference.hold(self._start_ns, self._now_ns)
+        while hold is not None and self._lead_once(hold):
             pass
 
-    def _lead_once(self, hold_ns: int, start_ns: int) -> bool:
+    def _lead_once(self, hold: Hold) -> bool:
         last_ns = self._pending_stamps[-1] if self._pending else self._answered_ns or 0
         for sensor in self._partners:
             if sensor.heard_ns is not None:
                 first_ns = self._leads_from_ns(sensor)
                 queued = sensor.queue.first_from(max(last_ns + 1, first_ns))
                 if queued is not None:
-                    if hold_ns and self._now_ns <= queued.stamp_ns + hold_ns:
+                    if hold is not NO_HOLD and self._is_held(queued.stamp_ns, hold):
                         return False
                     self._leads += 1
                     self._wait(_Reference(queued.stamp_ns, sensor, queued.sample, queued))
                     self._move_slot(queued.stamp_ns, sensor)
                     return True
-            own_hold_ns = sensor.hold_ns(start_ns, self._now_ns)
-            if own_hold_ns is None:
+            own = sensor.hold(self._start_ns, self._now_ns)
+            if own is None:
                 return False
-            hold_ns = max(hold_ns, own_hold_ns)
+            if own is not NO_HOLD:
+                after_stamp_ns = max(hold.after_stamp_ns, own.after_stamp_ns)
+                hold = Hold(after_stamp_ns, max(hold.after_slot_ns, own.after_slot_ns))
         return False
+
+    def _is_held(self, stamp_ns: int, hold: Hold) -> bool:
+        slot_ns = stamp_ns if self._slot_ns is None else self._slot_ns
+        held_ns = max(stamp_ns + hold.after_stamp_ns, slot_ns + hold.after_slot_ns)
+        return self._now_ns <= held_ns
 
     def _leads_from_ns(self, sensor: Sensor) -> int:
         """Before this stamp a message of a sensor would come too early to lead."""
@@ -267,7 +278,8 @@ class Synchronizer:
     def _may_gain(self, reference: _Reference, sensor: Sensor) -> bool:
         """Whether a better partner of this sensor may still come before the deadline."""
         stamp_ns, now_ns, rhythm = reference.stamp_ns, self._now_ns, sensor.rhythm
-        if sensor.is_dead(self._start_ns or 0, now_ns):
+        # A set without a required sensor is none: there is nothing to lose by waiting for it.
+        if sensor.name not in self._required and sensor.is_dead(self._start_ns, now_ns):
             return False
         if not rhythm.count:
             return True
