@@ -1,6 +1,8 @@
 """Finding the arrays in serialized messages, beside rclpy's deserialization, in one process.
 
-Prints one line of JSON, in microseconds per message: the median of batches that alternate.
+Prints one line of JSON, in microseconds of CPU per message: the median of batches that alternate,
+and, as ``after_idle``, of single calls after a pause as long as between two messages of a sensor,
+when the processor's caches hold what others left there.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from mm_fusion.wire import encode
 STAMP_NS = 1_700_000_000_000_000_000
 BATCHES = 9
 CALLS = {"ours": 400, "peer": 8}  # in a batch
+PAUSE_S, SINGLE_CALLS = 0.03, 25
 
 
 def timed_us(call: Callable[[], Any], count: int) -> float:
@@ -35,7 +38,7 @@ def timed_us(call: Callable[[], Any], count: int) -> float:
     return (time.thread_time_ns() - start_ns) / count / 1e3
 
 
-def compared(kind: str, raw: bytes, message_class: type) -> dict[str, float]:
+def compared(kind: str, raw: bytes, message_class: type) -> dict[str, Any]:
     """Medians of both ways, and the peer's over ours."""
     assert not isinstance(wire.decode(NAMES[kind], raw, kind), Rejection)
     lidars = wire.Lidars()  # which keeps what it learned of a LIDAR, as a node's does
@@ -48,6 +51,19 @@ def compared(kind: str, raw: bytes, message_class: type) -> dict[str, float]:
     for _ in range(BATCHES):
         for way, call in ways.items():
             found[way].append(timed_us(call, CALLS[way]))
+    return {**_figures(found), "after_idle": _figures(_after_idle(ways))}
+
+
+def _after_idle(ways: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(SINGLE_CALLS):
+        for way, call in ways.items():
+            time.sleep(PAUSE_S)
+            found[way].append(timed_us(call, 1))
+    return found
+
+
+def _figures(found: dict[str, list[float]]) -> dict[str, float]:
     ours, peer = (statistics.median(found[way]) for way in ("ours", "peer"))
     return {"ours": round(ours, 2), "peer": round(peer, 1), "ratio": round(peer / ours, 1)}
 
