@@ -12,7 +12,9 @@ from conftest import CUBE
 
 from mm_fusion.geometry import box_corners
 from mm_fusion.sim.camera import CameraSpec, optical_mount, pixel_rays, render
+from mm_fusion.sim.lens import Lens
 from mm_fusion.sim.shading import Light
+from mm_fusion.sim.weather import Weather
 
 LENS = np.array([-0.14, 0.035, 0.0006, -0.0004, 0.0])
 SPEC = CameraSpec(
@@ -116,3 +118,48 @@ def test_noise_is_added(bare_world: Any) -> None:
     noisy = render(world, dataclasses.replace(SPEC, noise=0.03), 1.0, LIGHT, rng()).image
     difference = noisy - clean
     assert 3.0 < difference.std() < 15.0
+
+
+def test_by_night_it_is_dark_but_under_lamps_and_before_headlights(bare_world: Any) -> None:
+    world = bare_world(cubes=[(14.0, 2.0, 0.0)])
+    night = Light.dark(np.random.default_rng(2))
+    spec = dataclasses.replace(SPEC, d=np.zeros(5))
+
+    def brightness(lamps: list[np.ndarray], at: tuple[float, float]) -> float:
+        world.town.lamps = lamps
+        picture = render(world, spec, 1.0, night, rng())
+        u, v = projected(spec, np.array([[*at, 0.0]]))[0]
+        return float(picture.image[int(v) - 2 : int(v) + 3, int(u) - 2 : int(u) + 3].mean())
+
+    beside = (14.0, -5.0)
+    lamp = np.array([14.0, -5.0, 6.0])
+    assert brightness([lamp], beside) > 2.0 * brightness([], beside)
+    # the headlights reach the road ahead, not what is beside it
+    assert brightness([], (8.0, 0.0)) > 2.0 * brightness([], (8.0, 6.0))
+
+
+def test_fog_takes_the_far_and_leaves_the_near(bare_world: Any) -> None:
+    world = bare_world(cubes=[(8.0, 2.0, 0.0), (60.0, -8.0, 0.0)])
+    grey_day = LIGHT.under(Weather("fog", 0.0, 0.0, 50_000.0))
+    fog = LIGHT.under(Weather("fog", 0.06, 0.0, 50.0))
+    spec = dataclasses.replace(SPEC, d=np.zeros(5))
+    contrast = []
+    for light in (grey_day, fog):
+        picture = render(world, spec, 1.0, light, rng())
+        grey = picture.image.astype(float).mean(axis=2)
+        contrast.append([grey[picture.object_id == k].std() for k in (0, 1)])
+    assert contrast[1][1] < 0.5 * contrast[0][1]
+    assert contrast[1][0] > 0.25 * contrast[0][0]
+
+
+def test_faults_of_the_lens_change_the_picture(bare_world: Any) -> None:
+    world = bare_world(cubes=[(9.0, 1.0, 0.3)])
+    clean = render(world, SPEC, 1.0, LIGHT, rng()).image.astype(float)
+    sharp = np.square(np.diff(clean, axis=1)).sum()
+    for fault in ({"motion_px": 5.0}, {"streaks": 80}, {"flakes": 80}, {"drops": 12},
+                  {"banding": 0.03}, {"chroma_px": 1.5}):  # fmt: skip
+        spec = dataclasses.replace(SPEC, lens=Lens(**fault))
+        image = render(world, spec, 1.0, LIGHT, rng()).image.astype(float)
+        assert np.abs(image - clean).max() > 10, fault
+        if "motion_px" in fault:
+            assert np.square(np.diff(image, axis=1)).sum() < 0.6 * sharp

@@ -200,6 +200,21 @@ def test_companions_have_room_and_stay_on_the_road(town_world: World) -> None:
     assert placed > 20
 
 
+def test_companions_leave_out_where_somebody_is(town_world: World) -> None:
+    t, tried = 4.0, 0
+    for seed in range(12):
+        first = companions(town_world, t, np.random.default_rng(seed))
+        # the same draw again would put everybody where the first one did
+        again = companions(town_world.with_movers(first), t, np.random.default_rng(seed))
+        taken = [m.pose(t)[0][:2] for m in first]
+        for one in again:
+            gaps = np.linalg.norm(one.pose(t)[0][:2] - np.array(taken), axis=1)
+            assert gaps.min() > 1.5
+            tried += 1
+        assert len(again) < max(len(first), 1)
+    assert tried > 3
+
+
 def test_companions_are_seen_and_labelled(town_world: World) -> None:
     rng = np.random.default_rng(3)
     rig = random_rig(rng, Wanted(lidar="hdl64e", weather="dry", night=False))
