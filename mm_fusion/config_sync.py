@@ -93,9 +93,7 @@ class SyncConfig:
         offsets_of(self.camera_offsets_s, len(cameras), "sync.camera_offsets_s", "camera")
 
 
-def offsets_of(
-    given: Sequence[float], count: int, parameter: str, kind: str
-) -> tuple[float, ...]:
+def offsets_of(given: Sequence[float], count: int, parameter: str, kind: str) -> tuple[float, ...]:
     """One offset per sensor, from one for all or one each. Raises ConfigError for other counts."""
     if len(given) == 1:
         return (given[0],) * count
