@@ -17,7 +17,7 @@ from mm_fusion.datasets.frame import (
     write_frame,
 )
 from mm_fusion.geometry import project
-from mm_fusion.sim.camera import Picture, pixel_rays, render
+from mm_fusion.sim.camera import Picture, render
 from mm_fusion.sim.companions import companions
 from mm_fusion.sim.lidar import LidarSpec, Sweep, sweep
 from mm_fusion.sim.raycast import packed
@@ -261,14 +261,14 @@ def write_drive(
         return 0
     rng = np.random.default_rng([seed, drive])
     world = build_world(rng, _EXTENT_M, _DRIVE_S, random_demand(rng))
-    rig = random_rig(rng, wanted)
-    rays = pixel_rays(rig.camera)
     written = 0
     for k, (name, t) in enumerate(zip(names, _frame_times(world), strict=False)):
         if name.exists():
             continue
         own = np.random.default_rng([seed, drive, k])
-        frame = make_frame(world, rig, float(t), own, rays, wanted.previous)
+        # sensors and weather are new for every frame: a town is dear, they are not
+        rig = random_rig(own, wanted)
+        frame = make_frame(world, rig, float(t), own, None, wanted.previous)
         frame.conditions.update(drive=drive, seed=seed, time_s=round(float(t), 3))
         write_frame(name, frame)
         written += 1
