@@ -123,6 +123,15 @@ def _number(p: Parameter, value: Any) -> int | float:
     return value
 
 
+def _numbers(p: Parameter, values: Sequence[Any]) -> tuple[float, ...]:
+    assert isinstance(p.default, tuple)
+    if p.any_length and not values:
+        raise ConfigError(f"{p.name}: must have at least one number, got none")
+    if not p.any_length and len(values) != len(p.default):
+        raise ConfigError(f"{p.name}: must have {len(p.default)} numbers, got {len(values)}")
+    return tuple(float(_number(p, v)) for v in values)
+
+
 def check(p: Parameter, value: Any) -> Value:
     """The value in the parameter's own type, or ConfigError naming the parameter and the rule."""
     if p.kind == "bool":
@@ -149,12 +158,7 @@ def check(p: Parameter, value: Any) -> Value:
             raise ConfigError(f"{p.name}: must be a list of texts, got {value!r}")
         # ROS parameters cannot hold an empty list of texts; [""] stands for it.
         return tuple(value) or ("",)
-    assert isinstance(p.default, tuple)
-    if p.any_length and not value:
-        raise ConfigError(f"{p.name}: must have at least one number, got none")
-    if not p.any_length and len(value) != len(p.default):
-        raise ConfigError(f"{p.name}: must have {len(p.default)} numbers, got {len(value)}")
-    return tuple(float(_number(p, v)) for v in value)
+    return _numbers(p, value)
 
 
 def build(config_type: type, values: Mapping[str, Any], prefix: str = "") -> Any:

@@ -88,8 +88,8 @@ class Outcome:
     """What came of a recording.
 
     ``matched``: of every reference message with a set, its partners. ``late``: those without.
-    ``answered_at``: the event at which each was answered. ``waits_ns``: how far sensor time was
-    behind each set's stamp when it went out. ``led``: sets led by another sensor.
+    ``answered_at``: the event at which each was answered. ``waits_ns``: how much sensor time
+    passed from each reference's coming to its set. ``led``: sets led by another sensor.
     """
 
     matched: dict[int, Partners] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class Outcome:
     answered_at: dict[int, int] = field(default_factory=dict)
     answers: int = 0
     led: int = 0
-    waits_ns: list[int] = field(default_factory=list)
+    waits_ns: dict[int, int] = field(default_factory=dict)
 
 
 def sample_of(name: str, stamp_ns: int) -> CameraFrame | LidarSweep:
@@ -118,6 +118,7 @@ def synchronize(recording: Recording, reference: str, config: SyncConfig) -> Out
     out = Outcome()
     names = others(recording, reference)
     now_ns = 0
+    came_ns: dict[int, int] = {}
 
     def take(answers: list[SyncedSet | Rejection], at: int) -> None:
         for answer in answers:
@@ -129,7 +130,7 @@ def synchronize(recording: Recording, reference: str, config: SyncConfig) -> Out
                 members = (m for m in (*answer.lidars, *answer.cameras) if m is not None)
                 stamps = {m.sensor: m.stamp_ns for m in members}
                 out.matched[answer.stamp_ns] = tuple(stamps.get(name) for name in names)
-                out.waits_ns.append(now_ns - answer.stamp_ns)
+                out.waits_ns[answer.stamp_ns] = now_ns - came_ns[answer.stamp_ns]
             else:
                 out.led += 1
                 continue
@@ -138,6 +139,8 @@ def synchronize(recording: Recording, reference: str, config: SyncConfig) -> Out
 
     for at, (name, stamp_ns) in enumerate(recording.events):
         now_ns = max(now_ns, stamp_ns)
+        if name == reference:
+            came_ns[stamp_ns] = now_ns
         if name == CLOCK:
             take(sync.advance(stamp_ns), at)
         else:
