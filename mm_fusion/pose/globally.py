@@ -44,7 +44,7 @@ class GlobalEstimate:
         self._alone: PositionOnly | None = None
         self._posterior = HeadingPosterior()
         self._odometry = True
-        self._arm_m2 = 0.0
+        self._arm_m2 = self._off_m = 0.0
         self._last_fix_ns = 0
         self._heights_refused = 0
         self._receiver = Receiver()
@@ -113,20 +113,26 @@ class GlobalEstimate:
     ) -> None:
         """Start anew from the last minute as a whole where the filter has left it."""
         position, _, rotation = local.at(fix.stamp_ns)
-        antenna = (position + rotation @ lever_arm)[:2]
+        # The local estimate does not know the wheels' scale, the global one does.
+        shrink = 1.0 / (1.0 + (self.estimator.core.wheel_scale if self.estimator else 0.0))
+        antenna = (position + rotation @ lever_arm)[:2] * shrink
         claimed = 0.5 * float(covariance[0, 0] + covariance[1, 1])
         sigma_m = math.sqrt(claimed * max(1.0, self._receiver.white))
-        if self.estimator is None or not self._watch.add(fix.stamp_ns, enu[:2], antenna, sigma_m):
+        if self.estimator is None or not self._watch.add(
+            fix.stamp_ns, enu[:2], antenna, self._off_m, sigma_m
+        ):
             return
         joint = self.estimator.transform() @ local.transform().inverse()
-        found = self._watch.judge(joint.yaw_rad(), joint.translation[:2])
+        here = local.core.position[:2] * shrink
+        shift = self.estimator.core.position[:2] - joint.rotation[:2, :2] @ here
+        found = self._watch.judge(joint.yaw_rad(), shift)
         if found is None:
             return
         self._said["diverged"] = (
-            f"gps: the estimate had left the fixes of the last minute by {found.residual_m:.0f} m"
-            " and more; it was started anew from them"
+            "gps: the estimate had left the fixes of the last minute, taken together;"
+            " it was started anew from them"
         )
-        at = found.place(local.core.position[None, :2])[0]
+        at = found.place(here[None])[0]
         turn = wrap_angle_rad(found.yaw_rad - joint.yaw_rad())
         self.estimator.restart_at(at, turn, found)
         self._receiver.restart(found.residual_m**2 / 2.0)
@@ -231,6 +237,7 @@ class GlobalEstimate:
             fix.stamp_ns, enu, covariance, lever_arm
         )
         whole = residual[:2] + core.gps_bias
+        self._off_m = math.hypot(whole[0], whole[1])
         receiver.seen(fix.stamp_ns, whole + core.position_moved[:2], claimed)
         if flat > CHI2_999[2]:
             sigma = math.sqrt(claimed * receiver.white + receiver.slow_m2)

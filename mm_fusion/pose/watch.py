@@ -1,9 +1,10 @@
 """Is the filter still where the fixes of the last minute, taken together, put it?
 
 Single fixes are compared with the filter's own covariance, which is only as good as what it was
-told. Here the last minute of dead reckoning is laid on the fixes as a whole, robustly, and its
-errors are taken as alike over a while. Where that fits far better than what the filter believes,
-the filter has diverged, and this is what it starts anew from.
+told. Here the last minute of dead reckoning is laid on the fixes as a whole, robustly, and their
+errors are taken as alike over a while. Where most fixes of that minute were off the filter by more
+than they can be, and the whole puts it elsewhere, the filter has diverged, and this is what it
+starts anew from.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _STEP_S = 1.0
 _WINDOW_S = 60.0
 _PAIRS = 20
 _BETTER = 2.0
-_SIGMAS = 4.0
+_SIGMAS = 3.0
 _ROUNDS = 6
 
 
@@ -50,18 +51,20 @@ class Watch:
 
     def __init__(self, correlation_s: float) -> None:
         self._correlation_s = correlation_s
-        self._pairs: deque[tuple[int, F64, F64]] = deque()
+        self._pairs: deque[tuple[int, F64, F64, float]] = deque()
         self._sigma_m = 0.0
 
     def clear(self) -> None:
         """Odometry before now is not to be trusted."""
         self._pairs.clear()
 
-    def add(self, stamp_ns: int, enu: F64, odom: F64, sigma_m: float) -> bool:
-        """Note a fix [2]; whether it is time to look at the whole."""
+    def add(self, stamp_ns: int, enu: F64, odom: F64, off_m: float, sigma_m: float) -> bool:
+        """Note a fix [2], ``off_m`` from the filter as it was then; whether it is time to look at
+        the whole.
+        """
         if self._pairs and stamp_ns - self._pairs[-1][0] < _STEP_S * _S:
             return False
-        self._pairs.append((stamp_ns, enu, odom))
+        self._pairs.append((stamp_ns, enu, odom, off_m))
         self._sigma_m = sigma_m
         while stamp_ns - self._pairs[0][0] > _WINDOW_S * _S:
             self._pairs.popleft()
@@ -69,13 +72,13 @@ class Watch:
 
     def judge(self, yaw_rad: float, shift: F64) -> Overlay | None:
         """What to believe instead of ``map = R(yaw) odom + shift``; None where that may be."""
-        odom = np.array([o for _, _, o in self._pairs])
-        enu = np.array([e for _, e, _ in self._pairs])
-        believed = np.linalg.norm(enu - _turned(odom, yaw_rad) - shift, axis=1)
-        if float(np.median(believed)) < _BETTER * self._sigma_m:
+        believed = float(np.median([off for *_, off in self._pairs]))
+        if believed < _BETTER * self._sigma_m:
             return None
+        odom = np.array([o for _, _, o, _ in self._pairs])
+        enu = np.array([e for _, e, _, _ in self._pairs])
         found = self._overlay(odom, enu)
-        if found is None or float(np.median(believed)) < _BETTER * found.residual_m:
+        if found is None:
             return None
         off = np.linalg.norm(found.place(odom) - _turned(odom, yaw_rad) - shift, axis=1)
         return found if float(np.median(off)) > _SIGMAS * found.sigma_m else None

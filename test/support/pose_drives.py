@@ -1,8 +1,4 @@
-"""Drives whose truth is known by formula, and the samples that sensors on them would give.
-
-Nothing here uses the code under test beyond the sample types: speed and heading are formulas,
-their derivatives are written out by hand, the position is their integral on a 1 ms grid.
-"""
+"""Runs of the pose road over drives whose truth is known by formula (mm_fusion.bench.drives)."""
 
 from __future__ import annotations
 
@@ -11,169 +7,31 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from mm_fusion.bench.drives import ALT, DATUM, LAT, LON, T0_NS, Drive, Sensors, fix, merge
 from mm_fusion.config import Config, load
-from mm_fusion.geometry import FrameTree, RigidTransform
+from mm_fusion.geometry import FrameTree
 from mm_fusion.pose.pipeline import PosePipeline
-from mm_fusion.samples import (
-    CovarianceType,
-    GnssFix,
-    ImuSample,
-    PoseEstimate,
-    Rejection,
-    Sample,
-    WheelOdometry,
-)
+from mm_fusion.samples import PoseEstimate, Rejection, Sample
 
 F64 = npt.NDArray[np.float64]
 
-T0_NS = 1_700_000_000_000_000_000
-G = 9.80665
-# Metres per degree at the datum, by the WGS84 radii of curvature (meridian M, prime vertical N).
-LAT, LON, ALT = 48.0, 11.5, 500.0
-_A, _E2 = 6378137.0, 6.69437999014e-3
-_W2 = 1.0 - _E2 * np.sin(np.radians(LAT)) ** 2
-M_PER_DEG_LAT = np.radians(_A * (1 - _E2) / _W2**1.5 + ALT)
-M_PER_DEG_LON = np.radians((_A / np.sqrt(_W2) + ALT) * np.cos(np.radians(LAT)))
-
-
-@dataclass
-class Drive:
-    """Stand for ``rest_s``, then accelerate to ``speed`` on a winding course."""
-
-    duration_s: float = 60.0
-    rest_s: float = 2.0
-    speed: float = 8.0
-    heading: float = 2.0
-    reverse: bool = False
-    turn: float = 0.9
-    pause: tuple[float, float] = (1e9, 1e9)
-    t: F64 = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.t = np.arange(0.0, self.duration_s + 1e-9, 1e-3)
-        u = np.clip((self.t - self.rest_s) / 4.0, 0.0, 1.0)
-        ramp, dramp = u * u * (3 - 2 * u), 6 * u * (1 - u) / 4.0
-        if self.pause[0] < 1e8:
-            down = np.clip((self.t - self.pause[0]) / 4.0, 0.0, 1.0)
-            up = np.clip((self.t - self.pause[1]) / 4.0, 0.0, 1.0)
-            ramp = ramp * (1 - down * down * (3 - 2 * down) + up * up * (3 - 2 * up))
-            dramp = np.gradient(ramp, 1e-3)
-        sign = -1.0 if self.reverse else 1.0
-        self.v, self.dv = sign * self.speed * ramp, sign * self.speed * dramp
-        # Heading turns with the way driven, as a car's does.
-        way = np.concatenate([[0.0], np.cumsum(0.5 * (self.v[1:] + self.v[:-1]) * 1e-3)])
-        k = 1.0 / 25.0
-        self.yaw = self.heading + self.turn * np.sin(k * way)
-        self.dyaw = self.turn * k * self.v * np.cos(k * way)
-        ve, vn = self.v * np.cos(self.yaw), self.v * np.sin(self.yaw)
-        self.east = np.concatenate([[0.0], np.cumsum(0.5 * (ve[1:] + ve[:-1]) * 1e-3)])
-        self.north = np.concatenate([[0.0], np.cumsum(0.5 * (vn[1:] + vn[:-1]) * 1e-3)])
-
-    def at(self, stamp_ns: int) -> tuple[float, float, float, float]:
-        """East, north, yaw, speed."""
-        s = (stamp_ns - T0_NS) / 1e9
-        return tuple(
-            float(np.interp(s, self.t, y)) for y in (self.east, self.north, self.yaw, self.v)
-        )  # type: ignore[return-value]
-
-
-@dataclass
-class Sensors:
-    """Rates, white noise per sample, and constant errors."""
-
-    seed: int = 1
-    gyro_sigma: float = 0.002
-    accel_sigma: float = 0.05
-    gyro_bias: tuple[float, float, float] = (0.002, -0.003, 0.004)
-    accel_bias: tuple[float, float, float] = (0.03, -0.04, 0.05)
-    wheel_sigma: float = 0.05
-    wheel_scale: float = 0.01
-    gps_sigma: float = 1.0
-    base_from_imu: RigidTransform = field(default_factory=RigidTransform.identity)
-    antenna: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    gps_delay_s: float = 0.0
-
-    def imu(self, drive: Drive) -> list[Sample]:
-        rng = np.random.default_rng([self.seed, 1])
-        out: list[Sample] = []
-        rot, arm = self.base_from_imu.rotation, self.base_from_imu.translation
-        ddyaw = np.gradient(drive.dyaw, 1e-3)
-        for i in range(0, len(drive.t), 10):
-            w = np.array([0.0, 0.0, drive.dyaw[i]])
-            f = np.array([drive.dv[i], drive.v[i] * drive.dyaw[i], G])
-            f = f + np.cross([0, 0, ddyaw[i]], arm) + np.cross(w, np.cross(w, arm))
-            w = w + self.gyro_bias + rng.normal(0, self.gyro_sigma, 3)
-            f = f + self.accel_bias + rng.normal(0, self.accel_sigma, 3)
-            out.append(
-                ImuSample(
-                    "imu",
-                    T0_NS + i * 1_000_000,
-                    "imu_link",
-                    rot.T @ w,
-                    rot.T @ f,
-                    angular_velocity_covariance=np.eye(3) * self.gyro_sigma**2,
-                    linear_acceleration_covariance=np.eye(3) * self.accel_sigma**2,
-                )
-            )
-        return out
-
-    def wheels(self, drive: Drive, period_ms: int = 20) -> list[Sample]:
-        rng = np.random.default_rng([self.seed, 2])
-        cov = np.diag([self.wheel_sigma**2, 0, 0, 0, 0, 0.02**2])
-        out: list[Sample] = []
-        for i in range(3, len(drive.t), period_ms):
-            moving = drive.v[i] != 0.0
-            v = drive.v[i] * (1 + self.wheel_scale) + moving * rng.normal(0, self.wheel_sigma)
-            w = drive.dyaw[i] + moving * rng.normal(0, 0.02)
-            out.append(
-                WheelOdometry(
-                    "wheels",
-                    T0_NS + i * 1_000_000,
-                    "base_link",
-                    np.array([v, 0.0, 0.0]),
-                    np.array([0.0, 0.0, w]),
-                    cov,
-                )
-            )
-        return out
-
-    def gps(self, drive: Drive, period_ms: int = 200) -> list[Sample]:
-        rng = np.random.default_rng([self.seed, 3])
-        out: list[Sample] = []
-        for i in range(7, len(drive.t), period_ms):
-            c, s = np.cos(drive.yaw[i]), np.sin(drive.yaw[i])
-            a = self.antenna
-            e = drive.east[i] + c * a[0] - s * a[1] + rng.normal(0, self.gps_sigma)
-            n = drive.north[i] + s * a[0] + c * a[1] + rng.normal(0, self.gps_sigma)
-            out.append(fix(T0_NS + i * 1_000_000, e, n, self.gps_sigma, a[2] + rng.normal(0, 2.0)))
-        return out
-
-
-def fix(stamp_ns: int, east: float, north: float, sigma: float, up: float = 0.0) -> GnssFix:
-    """A fix ``east``, ``north`` of the datum, on the osculating ellipsoid."""
-    return GnssFix(
-        "gps",
-        stamp_ns,
-        "gps_link",
-        LAT + north / M_PER_DEG_LAT,
-        LON + east / M_PER_DEG_LON,
-        ALT + up,
-        np.diag([sigma**2, sigma**2, 4.0]),
-        CovarianceType.DIAGONAL_KNOWN,
-    )
-
-
-def merge(*streams: list[Sample], delay_s: float = 0.0) -> list[Sample]:
-    """In the order of arrival; fixes arrive ``delay_s`` after their stamp."""
-
-    def arrival(sample: Sample) -> int:
-        late = int(delay_s * 1e9) if isinstance(sample, GnssFix) else 0
-        return sample.stamp_ns + late
-
-    return sorted((s for stream in streams for s in stream), key=arrival)
-
-
-DATUM = f"pose.datum=[{LAT}, {LON}, {ALT}]"
+__all__ = [
+    "ALT",
+    "DATUM",
+    "LAT",
+    "LON",
+    "T0_NS",
+    "Drive",
+    "Run",
+    "Sensors",
+    "configure",
+    "errors",
+    "fix",
+    "frames",
+    "merge",
+    "play",
+    "rms",
+]
 
 
 def configure(*assignments: str) -> Config:
@@ -183,10 +41,7 @@ def configure(*assignments: str) -> Config:
 
 def frames(sensors: Sensors) -> FrameTree:
     """The sensors' true poses."""
-    tree = FrameTree()
-    tree.set("base_link", "imu_link", sensors.base_from_imu)
-    tree.set("base_link", "gps_link", RigidTransform(np.eye(3), np.array(sensors.antenna)))
-    return tree
+    return sensors.frames()
 
 
 @dataclass

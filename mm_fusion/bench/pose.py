@@ -1,0 +1,226 @@
+"""How right the pose filter is on simulated drives, how honest, and what it costs.
+
+Every number is over seeded runs whose constant errors are drawn from what the filter is told.
+``bound_m`` is the least any online estimator could reach (Cramer-Rao, with dead reckoning perfect
+but for place, heading and wheel scale).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mm_fusion.bench.drives import Drive, Sensors, drawn, merge
+from mm_fusion.bench.pose_runs import (
+    F64,
+    Errors,
+    bound_m2,
+    canyon,
+    errors_of,
+    rms,
+    run_through,
+)
+from mm_fusion.samples import GnssFix, ImuSample, Sample
+
+HELP = "how right and how honest the pose filter is, and what it costs"
+_INSTANTS_S = (10.0, 20.0, 30.0, 39.0)
+_OUTAGE_S = (20.0, 30.0)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this bench."""
+    parser.add_argument("--runs", type=int, default=20, help="seeded runs (default 20)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure; the answer is JSON-ready."""
+    runs = max(2, int(args.runs))
+    return {
+        "runs": runs,
+        "scenario": scenario(runs, None),
+        "scenario_with_outage": scenario(runs, _OUTAGE_S),
+        "blackout_60_s": blackout(runs),
+        "multipath_10_m_20_s": multipath(runs),
+        "claims_3_m_errs_15_m": liar(runs),
+        "motorway": motorway(runs),
+        "canyon": in_canyon(runs),
+        "cost": cost(),
+    }
+
+
+def _course(seed: int, duration_s: float = 40.0) -> Drive:
+    rng = np.random.default_rng([seed, 9])
+    return Drive(
+        duration_s=duration_s,
+        heading=rng.uniform(-3, 3),
+        speed=rng.uniform(5, 12),
+        turn=rng.uniform(0.3, 1.2),
+    )
+
+
+def _through(drive: Drive, sensors: Sensors, gps: list[Sample]) -> Errors:
+    samples = merge(sensors.imu(drive), sensors.wheels(drive), gps)
+    return errors_of(drive, run_through(samples, sensors.frames()).global_)
+
+
+def scenario(runs: int, outage: tuple[float, float] | None) -> dict[str, Any]:
+    """IMU 100 Hz, wheels 50 Hz, GPS 5 Hz with 1 m per axis, 40 s."""
+    all_errors, bounds = [], []
+    for seed in range(runs):
+        drive, sensors = _course(seed), drawn(seed)
+        gps = sensors.gps(drive)
+        if outage is not None:
+            gps = [f for f in gps if not outage[0] < _second(f) < outage[1]]
+        all_errors.append(_through(drive, sensors, gps))
+        bounds.append(bound_m2(drive, 1.0, 0.01, outage))
+    times, squares = bounds[0][0], np.mean([b for _, b in bounds], axis=0)
+    late = [e.after(10.0) for e in all_errors]
+    return {
+        "rmse_m": _pooled(all_errors),
+        "rmse_after_10_s_m": _pooled(late),
+        "bound_m": round(float(np.sqrt(squares[3:].mean())), 3),
+        "bound_after_10_s_m": round(float(np.sqrt(squares[times > 10.0].mean())), 3),
+        "nees": nees(all_errors),
+    }
+
+
+def nees(all_errors: list[Errors]) -> dict[str, Any]:
+    """Mean normalised squared errors per element at some instants, and their 95 % bands."""
+    from scipy.stats import chi2
+
+    runs = len(all_errors)
+    out: dict[str, Any] = {}
+    for name, size in (("position", 2), ("heading", 1), ("speed", 1)):
+        band = [float(chi2.ppf(p, size * runs)) / (size * runs) for p in (0.025, 0.975)]
+        means = {}
+        for instant in _INSTANTS_S:
+            values = [e.at(instant)[name] for e in all_errors]
+            means[f"{instant:g}_s"] = round(float(np.mean(values)) / size, 3)
+        inside = sum(band[0] <= m <= band[1] for m in means.values())
+        out[name] = {"mean": means, "band": [round(b, 3) for b in band], "inside": inside}
+    return out
+
+
+def blackout(runs: int) -> dict[str, Any]:
+    """The last 60 s at 10 m/s without GPS, by wheels and IMU: the final error over the way."""
+    shares = []
+    for seed in range(runs):
+        drive = Drive(duration_s=120.0, speed=10.0, heading=0.3 * seed, turn=0.6)
+        sensors = drawn(seed)
+        gps = [f for f in sensors.gps(drive) if _second(f) < 60.0]
+        end = _through(drive, sensors, gps).place[-1]
+        shares.append(float(np.linalg.norm(end)) / 600.0)
+    return {
+        "median_percent": round(100 * float(np.median(shares)), 3),
+        "max_percent": round(100 * max(shares), 3),
+    }
+
+
+def multipath(runs: int) -> dict[str, Any]:
+    """Fixes jump 10 m aside from 25 s to 45 s: the error then, and against a run without."""
+
+    def aside(second: float) -> tuple[float, float]:
+        return (0.0, 10.0 if 25.0 < second < 45.0 else 0.0)
+
+    moved, off = [], []
+    for seed in range(runs):
+        drive, sensors = _course(seed, 60.0), drawn(seed, gps_sigma=0.5)
+        bad = _through(drive, sensors, sensors.gps(drive, extra=aside)).after(25.0)
+        good = _through(drive, sensors, sensors.gps(drive)).after(25.0)
+        moved.append(float(np.linalg.norm(bad.place - good.place, axis=1).max()))
+        off.append(float(np.linalg.norm(bad.place, axis=1).max()))
+    return {
+        "moved_median_m": round(float(np.median(moved)), 3),
+        "moved_max_m": round(max(moved), 3),
+        "largest_error_median_m": round(float(np.median(off)), 3),
+    }
+
+
+def liar(runs: int) -> dict[str, Any]:
+    """Fixes claim 3 m per axis and err by 15 m, white: the error after 30 s."""
+    out = []
+    for seed in range(runs):
+        drive, sensors = _course(seed, 60.0), drawn(seed, gps_sigma=15.0)
+        out.append(_through(drive, sensors, sensors.gps(drive, claimed=3.0)).after(30.0))
+    worst = max(rms(e.place) for e in out)
+    return {"rmse_m": _pooled(out), "worst_rmse_m": round(worst, 3), "fixes_m": 21.2}
+
+
+def motorway(runs: int) -> dict[str, Any]:
+    """A minute at 30 m/s; the receiver claims 1.5 m, errs by a constant 1.5 m and 0.28 m about it.
+
+    ``about_the_bias_m`` is what is left when each run's mean error is taken away.
+    """
+    about, sigma = [], []
+    for seed in range(runs):
+        drive = Drive(duration_s=60.0, rest_s=-5.0, speed=30.0, turn=0.15, bend_m=250.0)
+        sensors = drawn(seed, gps_sigma=0.2)
+        angle = 0.7 * seed
+        bias = (1.5 * float(np.cos(angle)), 1.5 * float(np.sin(angle)))
+        gps = sensors.gps(drive, claimed=1.5, extra=_constant(bias))
+        found = _through(drive, sensors, gps).after(10.0)
+        about.append(float(rms(found.place - np.array(bias))))
+        sigma.append(float(found.sigma.mean()))
+    return {
+        "about_the_bias_m": round(float(np.sqrt(np.mean(np.square(about)))), 3),
+        "fixes_about_the_bias_m": 0.283,
+        "claimed_sigma_m": round(float(np.mean(sigma)), 3),
+    }
+
+
+def in_canyon(runs: int) -> dict[str, Any]:
+    """Five minutes of town; fixes claim 5 m, wander, jump and scatter; wheels and yaw rate at 5 Hz
+    without IMU.
+    """
+    ours, raw, honest = [], [], []
+    for seed in range(runs):
+        drive, samples, fix_errors, frames = canyon(seed)
+        found = errors_of(drive, run_through(samples, frames).global_)
+        ours.append(found)
+        raw.append(rms(fix_errors))
+        honest.append(float(np.median(found.position)) / 2.0)
+    return {
+        "rmse_m": _pooled(ours),
+        "rmse_after_60_s_m": _pooled([e.after(60.0) for e in ours]),
+        "fixes_m": round(float(np.sqrt(np.mean(np.square(raw)))), 2),
+        "median_nees_per_element": round(float(np.median(honest)), 2),
+    }
+
+
+def cost() -> dict[str, float]:
+    """CPU per IMU sample with both estimates at work: the median over chunks of 200."""
+    sensors, drive = drawn(1), _course(1)
+    samples = merge(sensors.imu(drive), sensors.wheels(drive), sensors.gps(drive))
+    cut = len(samples) // 2
+    out = run_through(samples[:cut], sensors.frames())
+    imu = [s for s in samples[cut:] if isinstance(s, ImuSample)]
+    chunks = []
+    for first in range(0, len(imu) - 200, 200):
+        start = time.process_time()
+        for sample in imu[first : first + 200]:
+            out.pipeline.add(sample)
+        chunks.append((time.process_time() - start) / 200 * 1e6)
+    return {
+        "imu_sample_us_median": round(float(np.median(chunks)), 1),
+        "imu_sample_us_least": round(min(chunks), 1),
+    }
+
+
+def _constant(value: tuple[float, float]) -> Callable[[float], tuple[float, float]]:
+    return lambda _: value
+
+
+def _second(sample: Sample) -> float:
+    from mm_fusion.bench.drives import T0_NS
+
+    assert isinstance(sample, GnssFix)
+    return (sample.stamp_ns - T0_NS) / 1e9
+
+
+def _pooled(found: list[Errors]) -> float:
+    squares: F64 = np.array([rms(e.place) ** 2 for e in found])
+    return round(float(np.sqrt(squares.mean())), 3)

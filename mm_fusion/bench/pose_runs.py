@@ -1,0 +1,185 @@
+"""Runs of the pose road for its bench: errors against the truth, the bound, a drive in a canyon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.bench.drives import DATUM, T0_NS, Drive, fix
+from mm_fusion.config import load
+from mm_fusion.geometry import FrameTree, RigidTransform
+from mm_fusion.pose.pipeline import PosePipeline
+from mm_fusion.samples import PoseEstimate, Sample, WheelOdometry
+
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass
+class Track:
+    """What came out."""
+
+    pipeline: PosePipeline
+    global_: list[PoseEstimate] = field(default_factory=list)
+
+
+def run_through(samples: list[Sample], frames: FrameTree) -> Track:
+    """All samples through a new pipeline."""
+    out = Track(PosePipeline(load(assignments=[DATUM]), frames))
+    for sample in samples:
+        for answer in out.pipeline.add(sample):
+            if isinstance(answer, PoseEstimate) and answer.frame_id == "map":
+                out.global_.append(answer)
+    return out
+
+
+@dataclass
+class Errors:
+    """Rows over time: seconds, ``place`` [N,2] m, and squared errors over their variances."""
+
+    seconds: F64
+    place: F64
+    sigma: F64
+    position: F64
+    heading: F64
+    speed: F64
+
+    def after(self, second: float) -> Errors:
+        """The rows from then on."""
+        late = self.seconds >= second
+        return Errors(
+            self.seconds[late],
+            self.place[late],
+            self.sigma[late],
+            self.position[late],
+            self.heading[late],
+            self.speed[late],
+        )
+
+    def at(self, second: float) -> dict[str, float]:
+        """The normalised squared errors of one instant."""
+        i = min(int(np.searchsorted(self.seconds, second)), len(self.seconds) - 1)
+        return {
+            "position": float(self.position[i]),
+            "heading": float(self.heading[i]),
+            "speed": float(self.speed[i]),
+        }
+
+
+@dataclass
+class Truth:
+    """A drive as columns over ``t`` seconds."""
+
+    t: F64
+    east: F64
+    north: F64
+    yaw: F64
+    v: F64
+
+
+def errors_of(drive: Drive | Truth, estimates: list[PoseEstimate]) -> Errors:
+    """Errors of the estimates, at their own stamps."""
+    t = np.array([(e.stamp_ns - T0_NS) / 1e9 for e in estimates])
+    east, north, yaw, v = (
+        np.interp(t, drive.t, y) for y in (drive.east, drive.north, np.unwrap(drive.yaw), drive.v)
+    )
+    found = np.array([e.frame_from_base.translation for e in estimates])
+    place = np.stack([found[:, 0] - east, found[:, 1] - north], axis=1)
+    heading = np.array([e.frame_from_base.yaw_rad() for e in estimates]) - yaw
+    heading = np.arctan2(np.sin(heading), np.cos(heading))
+    speed = np.array([e.linear[0] for e in estimates]) - v
+    pose = np.array([e.pose_covariance for e in estimates])
+    twist = np.array([e.twist_covariance[0, 0] for e in estimates])
+    flat = pose[:, :2, :2]
+    return Errors(
+        t,
+        place,
+        np.sqrt(pose[:, 0, 0] + pose[:, 1, 1]),
+        np.einsum("ni,nij,nj->n", place, np.linalg.inv(flat), place),
+        heading**2 / pose[:, 5, 5],
+        speed**2 / twist,
+    )
+
+
+def rms(place: F64) -> float:
+    """Of horizontal errors [N,2]."""
+    return float(np.sqrt((place**2).sum(axis=1).mean()))
+
+
+def bound_m2(
+    drive: Drive, sigma_m: float, scale_sigma: float, outage: tuple[float, float] | None
+) -> tuple[F64, F64]:
+    """Seconds and the least mean squared error (m^2) online, by Fisher information on place,
+    heading and wheel scale; fixes at 5 Hz of ``sigma_m`` per axis.
+    """
+    x = np.stack([drive.east - drive.east[0], drive.north - drive.north[0]], axis=1)
+    information = np.diag([1e-6, 1e-6, 1e-4, scale_sigma**-2])
+    seconds, squares = [], []
+
+    def jacobian(i: int) -> F64:
+        return np.array([[1.0, 0.0, -x[i, 1], -x[i, 0]], [0.0, 1.0, x[i, 0], -x[i, 1]]])
+
+    for i in range(7, len(drive.t), 200):
+        if outage is None or not outage[0] < drive.t[i] < outage[1]:
+            information = information + jacobian(i).T @ jacobian(i) / sigma_m**2
+        now = jacobian(min(i + 100, len(drive.t) - 1))
+        squares.append(float(np.trace(now @ np.linalg.inv(information) @ now.T)))
+        seconds.append(float(drive.t[i]))
+    return np.array(seconds), np.array(squares)
+
+
+def _town(rng: np.random.Generator) -> Truth:
+    """Five minutes of legs with stops and corners, 50 rows a second."""
+    t = np.arange(0.0, 300.0, 0.02)
+    v, turn = np.zeros_like(t), np.zeros_like(t)
+    start = 0.0
+    while start < t[-1]:
+        leg, fast = rng.uniform(12, 30), rng.uniform(5, 12)
+        stop = rng.uniform(0, 12) if rng.random() < 0.6 else 0.0
+        here = (t >= start) & (t < start + leg)
+        u = (t[here] - start) / leg
+        v[here] = fast * np.clip(np.minimum(u, 1 - u) * leg / 4, 0, 1)
+        if rng.random() < 0.7:
+            corner = (t >= start + leg - 4) & (t < start + leg - 1)
+            turn[corner] = rng.choice([-1, 1]) * rng.uniform(1.1, 1.7) / 3.0
+            v[corner] = np.maximum(v[corner], 3.0)
+        start += leg + stop
+    turn = np.where(v > 0, turn + 0.01 * np.sin(t / 7) * (v > 1), 0.0)
+    yaw = rng.uniform(-3, 3) + np.cumsum(turn) * 0.02
+    east, north = np.cumsum(v * np.cos(yaw)) * 0.02, np.cumsum(v * np.sin(yaw)) * 0.02
+    return Truth(t, east, north, yaw, v)
+
+
+def canyon(seed: int) -> tuple[Truth, list[Sample], F64, FrameTree]:
+    """Truth, samples, the fixes' errors [N,2] and frames of a drive between high houses.
+
+    A wandering error of 15 m per axis that forgets in 20 s, bursts of 45 m for some seconds, and
+    heavy-tailed scatter; the receiver claims 5 m. Wheel speed 1 % off, yaw rate with a bias.
+    """
+    rng = np.random.default_rng([seed, 77])
+    truth = _town(rng)
+    bias, scale = rng.normal(0, 0.003), rng.normal(0, 0.01)
+    turn = np.gradient(truth.yaw, 0.02)
+    samples: list[Sample] = []
+    for i in range(3, len(truth.t), 10):
+        v = truth.v[i] * (1 + scale) + (truth.v[i] > 0) * rng.normal(0, 0.05)
+        w = turn[i] + bias + rng.normal(0, 0.003)
+        stamp = T0_NS + int(truth.t[i] * 1e9)
+        linear, angular = np.array([v, 0.0, 0.0]), np.array([0.0, 0.0, w])
+        samples.append(WheelOdometry("wheels", stamp, "base_link", linear, angular))
+    keep, wander = float(np.exp(-0.2 / 20.0)), rng.normal(0, 15.0, 2)
+    burst, left, fix_errors = np.zeros(2), 0.0, []
+    for i in range(7, len(truth.t), 10):
+        wander = wander * keep + rng.normal(0, 15.0 * np.sqrt(1 - keep**2), 2)
+        if left <= 0 and rng.random() < 0.0075:
+            left, burst = rng.exponential(6.0), rng.normal(0, 45, 2)
+        left -= 0.2
+        error = wander + (burst if left > 0 else 0.0) + 5.0 * rng.standard_t(3, 2)
+        fix_errors.append(error)
+        stamp = T0_NS + int(truth.t[i] * 1e9)
+        samples.append(fix(stamp, truth.east[i] + error[0], truth.north[i] + error[1], 5.0))
+    frames = FrameTree()
+    frames.set("base_link", "gps_link", RigidTransform.identity())
+    samples.sort(key=lambda s: s.stamp_ns)
+    return truth, samples, np.array(fix_errors), frames

@@ -1,0 +1,124 @@
+"""What fixes are really worth: fast and slow errors told apart, and the whole watched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.pose_drives import T0_NS, Drive, Sensors, errors, frames, merge, play, rms
+
+from mm_fusion.bench.pose_runs import canyon, errors_of
+from mm_fusion.bench.pose_runs import rms as rms_of
+from mm_fusion.pose.posterior import HeadingPosterior
+from mm_fusion.pose.receiver import Receiver
+from mm_fusion.samples import ImuSample
+
+S = 10**9
+MOTORWAY = Drive(duration_s=45.0, rest_s=-5.0, speed=30.0, turn=0.15, bend_m=250.0)
+
+
+def told(scatter_m: float, claimed_m: float) -> Receiver:
+    """A receiver after a minute of fixes at 5 Hz."""
+    receiver = Receiver()
+    rng = np.random.default_rng(4)
+    for k in range(300):
+        place = rng.normal(0, scatter_m, 2) + np.array((1.5, 0.0))
+        receiver.seen(k * S // 5, place, claimed_m**2)
+        receiver.fused(k * S // 5, place, claimed_m**2, 0.01, 0.2)
+    return receiver
+
+
+def test_fixes_that_scatter_as_they_claim_are_taken_at_their_word() -> None:
+    receiver = told(3.0, 3.0)
+    assert receiver.white == pytest.approx(1.0, abs=0.05)
+    assert receiver.slow_m2 == 0.0
+
+
+def test_fixes_that_scatter_five_times_as_much_are_seen_through() -> None:
+    receiver = told(15.0, 3.0)
+    assert 12.0 < receiver.white < 36.0
+
+
+def test_what_a_receiver_claims_and_does_not_scatter_is_slow_error() -> None:
+    """GIVEN a claim of 1.5 m and a scatter of 0.2 m WHEN seen for a minute
+    THEN most of the claimed variance is counted as an error that averaging does not remove."""
+    receiver = told(0.2, 1.5)
+    assert receiver.white < 0.15
+    assert 1.5 < receiver.slow_m2 <= 2.25
+
+
+def test_a_constant_error_of_the_fixes_stays_in_the_covariance() -> None:
+    """GIVEN a motorway and a receiver 1.5 m off with little scatter, which claims 1.5 m
+    WHEN fused THEN the track is much smoother than that about its bias, and the covariance does
+    not pretend that the bias had been averaged away."""
+    sensors = Sensors(seed=41, gps_sigma=0.2)
+    gps = sensors.gps(MOTORWAY, claimed=1.5, extra=lambda _: (1.5, 0.0))
+    out = play(merge(sensors.imu(MOTORWAY), sensors.wheels(MOTORWAY), gps), frames(sensors))
+    rows = errors(MOTORWAY, out.global_, 10.0)
+    rows[:, 1] -= 1.5
+    assert rms(rows) < 0.4
+    sigma = np.sqrt([e.pose_covariance[0, 0] for e in out.global_[2000:]])
+    assert sigma.min() > 0.7
+    assert not [w for w in out.pipeline.warnings() if "anew" in w]
+
+
+def test_between_high_houses_the_track_is_better_than_the_fixes() -> None:
+    """GIVEN wheels and yaw rate at 5 Hz and fixes that claim 5 m and are about 37 m off
+    WHEN the heading found at first was wrong THEN the last minute as a whole puts it right, and
+    the track is well below the fixes."""
+    ours, fixes = [], []
+    for seed in (0, 1):
+        truth, samples, fix_errors, tree = canyon(seed)
+        out = play(samples, tree)
+        ours.append(rms_of(errors_of(truth, out.global_).place))
+        fixes.append(rms_of(fix_errors))
+    assert np.mean(fixes) > 30.0
+    assert np.mean(ours) < 0.75 * np.mean(fixes)
+
+
+def test_a_receiver_that_claims_3_m_and_errs_by_15_is_not_locked_out() -> None:
+    drive = Drive(duration_s=60.0)
+    sensors = Sensors(seed=42, gps_sigma=15.0)
+    gps = sensors.gps(drive, claimed=3.0)
+    out = play(merge(sensors.imu(drive), sensors.wheels(drive), gps), frames(sensors))
+    late = [r for r in out.rejections if r.sensor == "gps" and r.stamp_ns > T0_NS + 40 * S]
+    assert len(late) < 20
+    assert rms(errors(drive, out.global_, 30.0)) < 0.6 * 15.0 * np.sqrt(2.0)
+
+
+def test_the_posterior_is_the_mean_over_all_headings() -> None:
+    """GIVEN a few fixes on a short way WHEN each heading is weighed by its likelihood on a grid
+    THEN mean and covariance of the position are the closed form's."""
+    rng = np.random.default_rng(6)
+    odom = np.stack([np.linspace(0, 3, 8), 0.2 * np.arange(8) ** 1.5, np.zeros(8)], axis=1)
+    c, s = np.cos(2.0), np.sin(2.0)
+    turn = np.array(((c, -s, 0), (s, c, 0), (0, 0, 1)))
+    enu = odom @ turn.T + rng.normal(0, 1.0, (8, 3)) + (5.0, -3.0, 0.0)
+    posterior = HeadingPosterior()
+    for e, o in zip(enu, odom, strict=True):
+        posterior.add(e, o, 1.0, 4.0)
+    now = np.array((4.0, 5.0, 0.0))
+    mean_e, mean_o = enu[:, :2].mean(axis=0), odom[:, :2].mean(axis=0)
+    places, weights = [], []
+    for yaw in np.linspace(-np.pi, np.pi, 20001)[:-1]:
+        r = np.array(((np.cos(yaw), -np.sin(yaw)), (np.sin(yaw), np.cos(yaw))))
+        misfit = enu[:, :2] - mean_e - (odom[:, :2] - mean_o) @ r.T
+        weights.append(np.exp(-0.5 * (misfit**2).sum()))
+        places.append(mean_e + r @ (now[:2] - mean_o))
+    expected = np.average(places, axis=0, weights=weights)
+    spread = np.cov(np.array(places).T, aweights=weights, ddof=0) + np.eye(2) / 8.0
+    place, covariance = posterior.at(now)
+    assert place[:2] == pytest.approx(expected, abs=1e-6)
+    assert covariance[:2, :2] == pytest.approx(spread, abs=1e-6)
+
+
+def test_the_start_of_a_motion_is_not_learned_as_a_bias() -> None:
+    """GIVEN a robot at rest WHEN it starts so gently that the wheels still look at rest
+    THEN neither speed nor accelerometer bias take the start for something else."""
+    drive = Drive(duration_s=6.0)
+    sensors = Sensors(seed=43, accel_sigma=0.01, accel_bias=(0.0, 0.0, 0.0), wheel_scale=0.0)
+    samples = merge(sensors.imu(drive), sensors.wheels(drive))
+    assert any(isinstance(s, ImuSample) for s in samples)
+    out = play(samples, frames(sensors))
+    moving = [e for e in out.local if e.stamp_ns - T0_NS > 2.6 * S]
+    off = [e.linear[0] - drive.at(e.stamp_ns)[3] for e in moving]
+    assert np.abs(off).max() < 0.06
