@@ -1,7 +1,7 @@
 # mm_fusion: `make demo` sets everything up and shows it working; `make test` proves it.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format docs train pins clean distclean
+.PHONY: help setup demo test fuzz lint format docs train pins clean distclean
 
 # Another environment's variables would lead ours to foreign libraries. A sourced ROS 2 Jazzy whose
 # rclpy the chosen Python imports is used, and only then its variables stay.
@@ -34,6 +34,10 @@ demo: setup ## the whole road on a simulated drive, or on BAG=<path>; results in
 test: ## set-up with the test tools, then every test; ARGS='-k word' for some
 	@$(SET_UP) --with test --with training
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: ## 100 000 tampered messages of every type against the decoders; prints JSON
+	@$(SET_UP) --with test
+	@$(BIN)/python scripts/fuzz_wire.py $(ARGS)
 
 lint: ## only the linters and the laws of the house
 	@$(SET_UP) --with test

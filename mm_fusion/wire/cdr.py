@@ -20,6 +20,8 @@ U8 = npt.NDArray[np.uint8]
 Raw = bytes | bytearray | memoryview | U8
 
 ENCAPSULATION_BYTES = 4
+# Names of frames, fields, encodings. A long one would be copied, kept and printed.
+MAX_STRING_BYTES = 1024
 LITTLE_ENDIAN_HEADER = b"\x00\x01\x00\x00"
 
 
@@ -100,11 +102,13 @@ class CdrReader:
         return self.unpack(f"{count}d", 8)
 
     def string(self) -> str:
-        """A string, without the closing NUL."""
+        """A string of at most MAX_STRING_BYTES, without the closing NUL."""
         length = self.uint32()
         start, stop = self._pos, self._pos + length
         if stop > self._end:
             raise malformed(f"a string of {length} bytes does not fit into the message")
+        if length > MAX_STRING_BYTES:
+            raise malformed(f"a string of {length} bytes: at most {MAX_STRING_BYTES} are read")
         self._pos = stop
         if length and self._raw[stop - 1] == 0:
             stop -= 1
