@@ -203,7 +203,9 @@ class Synchronizer:
     def _let_others_lead(self) -> None:
         """Where the reference is silent, make sets of another sensor's messages, at its rate."""
         hold = self._reference.hold(self._start_ns, self._now_ns)
-        while hold is not None and self._lead_once(hold):
+        if hold is None or self._is_held(0, hold):  # whoever it were
+            return
+        while self._lead_once(hold):
             pass
 
     def _lead_once(self, hold: Hold) -> bool:
@@ -213,7 +215,7 @@ class Synchronizer:
                 first_ns = self._leads_from_ns(sensor)
                 queued = sensor.queue.first_from(max(last_ns + 1, first_ns))
                 if queued is not None:
-                    if hold is not NO_HOLD and self._is_held(queued.stamp_ns, hold):
+                    if self._is_held(queued.stamp_ns, hold):
                         return False
                     self._leads += 1
                     self._wait(_Reference(queued.stamp_ns, sensor, queued.sample, queued))
@@ -228,6 +230,8 @@ class Synchronizer:
         return False
 
     def _is_held(self, stamp_ns: int, hold: Hold) -> bool:
+        if hold is NO_HOLD:
+            return False
         slot_ns = stamp_ns if self._slot_ns is None else self._slot_ns
         held_ns = max(stamp_ns + hold.after_stamp_ns, slot_ns + hold.after_slot_ns)
         return self._now_ns <= held_ns
