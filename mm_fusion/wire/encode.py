@@ -1,20 +1,17 @@
-"""Samples to messages without a conversion per element: for publishing and for writing bags.
+"""Arrays to serialized messages, without a conversion per element: for publishing, and for bags.
 
-The ``fill_*`` functions put arrays into message objects (rclpy's, or anything with the same
-attributes), the ``encode_*`` functions give serialized bytes, which rclpy publishes as they are
-and a bag takes as they are. Both copy a payload exactly once.
+rclpy publishes serialized bytes as they are, and a bag takes them as they are. The payload is
+copied exactly once.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from mm_fusion.samples import NS_PER_S, U8
+from mm_fusion.samples import U8
 from mm_fusion.wire.cdr import CdrWriter
 from mm_fusion.wire.cloud import DATATYPES
 from mm_fusion.wire.image import CHANNELS
@@ -49,13 +46,6 @@ def pointcloud2_fields(dtype: np.dtype[Any]) -> list[PointFieldSpec]:
     return table
 
 
-def fill_header(msg: Any, stamp_ns: int, frame_id: str) -> None:
-    """Stamp and frame of any message object with a header."""
-    msg.header.stamp.sec = stamp_ns // NS_PER_S
-    msg.header.stamp.nanosec = stamp_ns % NS_PER_S
-    msg.header.frame_id = frame_id
-
-
 def _bytes_of(values: npt.NDArray[Any]) -> memoryview:
     """The array's bytes, in place where they lie together."""
     if not values.flags.c_contiguous:
@@ -64,49 +54,6 @@ def _bytes_of(values: npt.NDArray[Any]) -> memoryview:
         packed[...] = values
         values = packed
     return values.reshape(-1).view(np.uint8).data
-
-
-def _octets(values: npt.NDArray[Any]) -> array[int]:
-    data = array("B")
-    data.frombytes(_bytes_of(values))
-    return data
-
-
-def fill_pointcloud2(
-    msg: Any,
-    points: npt.NDArray[np.void],
-    stamp_ns: int,
-    frame_id: str,
-    new_field: Callable[[], Any],
-) -> Any:
-    """Put structured points [n] into a PointCloud2 object; ``new_field`` makes a PointField.
-
-    ``is_dense`` is False: what sensors call dense has NaNs in it too often.
-    """
-    fill_header(msg, stamp_ns, frame_id)
-    msg.height, msg.width = 1, len(points)
-    msg.fields = [_filled(new_field(), spec) for spec in pointcloud2_fields(points.dtype)]
-    msg.is_bigendian = False
-    msg.point_step = points.dtype.itemsize
-    msg.row_step = points.nbytes
-    msg.data = _octets(points)
-    msg.is_dense = False
-    return msg
-
-
-def _filled(field: Any, spec: PointFieldSpec) -> Any:
-    field.name, field.offset, field.datatype, field.count = spec
-    return field
-
-
-def fill_image(msg: Any, pixels: U8, encoding: str, stamp_ns: int, frame_id: str) -> Any:
-    """Put pixels uint8 [h, w] or [h, w, channels] into an Image object."""
-    height, width, step = _image_size(pixels, encoding)
-    fill_header(msg, stamp_ns, frame_id)
-    msg.height, msg.width, msg.step = height, width, step
-    msg.encoding, msg.is_bigendian = encoding, 0
-    msg.data = _octets(pixels)
-    return msg
 
 
 def _image_size(pixels: U8, encoding: str) -> tuple[int, int, int]:
@@ -148,13 +95,4 @@ def encode_image(pixels: U8, encoding: str, stamp_ns: int, frame_id: str) -> byt
     writer.pack("B", 1, 0)
     writer.pack("I", 4, step)
     writer.octets(_bytes_of(pixels))
-    return writer.finish()
-
-
-def encode_compressed_image(data: bytes, codec: str, stamp_ns: int, frame_id: str) -> bytes:
-    """JPEG or PNG bytes as a serialized sensor_msgs/msg/CompressedImage."""
-    writer = CdrWriter()
-    writer.header(stamp_ns, frame_id)
-    writer.string(codec)
-    writer.octets(memoryview(data))
     return writer.finish()

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mm_fusion.bench.tape import Stream, Tape, stamp_of, stamped
 from mm_fusion.errors import MmFusionError
 from mm_fusion.samples import CameraFrame
 from mm_fusion.wire import decode
-from mm_fusion.wire.encode import encode_compressed_image
+from mm_fusion.wire.encode import encode_image
 
 STAMP_NS = 1_700_000_123_987_654_321
 
 
 def test_a_message_gets_another_stamp_and_stays_the_same_else() -> None:
     """GIVEN a serialized message WHEN stamped anew THEN only the stamp is another."""
-    raw = encode_compressed_image(b"\xff\xd8\xff\xe0", "jpeg", 5, "camera")
+    pixel = np.zeros((1, 1, 3), np.uint8)
+    raw = encode_image(pixel, "rgb8", 5, "camera")
     again = stamped(memoryview(raw), STAMP_NS)
-    assert again == encode_compressed_image(b"\xff\xd8\xff\xe0", "jpeg", STAMP_NS, "camera")
-    frame = decode("sensor_msgs/msg/CompressedImage", again, "c")
+    assert again == encode_image(pixel, "rgb8", STAMP_NS, "camera")
+    frame = decode("sensor_msgs/msg/Image", again, "c")
     assert isinstance(frame, CameraFrame)
     assert frame.stamp_ns == stamp_of(again) == STAMP_NS
 

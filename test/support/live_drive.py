@@ -61,7 +61,8 @@ def travelled(t_s: float) -> float:
 
 def stamped(message: Any, stamp_ns: int, frame_id: str) -> Any:
     """Put a header into a message."""
-    encode.fill_header(message, stamp_ns, frame_id)
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+    message.header.frame_id = frame_id
     return message
 
 

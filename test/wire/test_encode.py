@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import wire_messages as w
 
-from mm_fusion.samples import CameraFrame, LidarSweep
+from mm_fusion.samples import LidarSweep
 from mm_fusion.wire import decode
 from mm_fusion.wire.encode import (
-    encode_compressed_image,
     encode_image,
     encode_pointcloud2,
-    fill_image,
-    fill_pointcloud2,
     pointcloud2_fields,
 )
 
@@ -44,10 +40,6 @@ def cloud_points() -> Any:
     for i, name in enumerate(DTYPE.names or ()):
         points[name] = (np.arange(points[name].size) + i).reshape(points[name].shape)
     return points
-
-
-def blank(**members: Any) -> Any:
-    return SimpleNamespace(header=SimpleNamespace(stamp=SimpleNamespace()), **members)
 
 
 def test_the_field_table_is_that_of_the_dtype() -> None:
@@ -104,28 +96,6 @@ def test_a_serialized_image_is_read_by_another_library(encoding: str, shape: Any
     assert found.encoding == encoding
     assert found.data.tobytes() == pixels.tobytes()
     assert len(raw) == len(w.cdr(found))
-
-
-def test_a_serialized_compressed_image_is_read_by_another_library() -> None:
-    raw = encode_compressed_image(w.JPEG, "jpeg", w.STAMP_NS, "camera")
-    found = w.STORE.deserialize_cdr(raw, w.COMPRESSED)
-    assert (found.format, found.data.tobytes()) == ("jpeg", w.JPEG)
-    sample = decode(w.COMPRESSED, raw, "front")
-    assert isinstance(sample, CameraFrame)
-    assert sample.encoding == "jpeg"
-
-
-def test_message_objects_are_filled() -> None:
-    points, pixels = cloud_points()[::2], np.arange(60, dtype=np.uint8).reshape(4, 5, 3)[:, ::-1]
-    cloud = fill_pointcloud2(blank(), points, w.STAMP_NS, "lidar", SimpleNamespace)
-    image = fill_image(blank(), pixels, "rgb8", w.STAMP_NS, "camera")
-    assert cloud.data.typecode == image.data.typecode == "B"
-    np.testing.assert_array_equal(np.frombuffer(cloud.data, DTYPE), points)
-    assert image.data.tobytes() == pixels.tobytes()
-    assert (cloud.height, cloud.width, cloud.point_step, cloud.row_step) == (1, 9, 40, 360)
-    assert [(f.name, f.offset, f.datatype, f.count) for f in cloud.fields] == TABLE
-    assert (image.height, image.width, image.step, image.encoding) == (4, 5, 15, "rgb8")
-    assert image.header.stamp.sec * 10**9 + image.header.stamp.nanosec == w.STAMP_NS
 
 
 @pytest.mark.parametrize("dtype", ["f4", [("x", ">f4")], [("x", "f2")], [("x", "u8")]])
