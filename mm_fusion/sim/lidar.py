@@ -44,7 +44,7 @@ class Channels:
         return Channels(
             rng.normal(scale=0.008 * spread, size=beams),
             np.exp(rng.normal(scale=0.25 * spread, size=beams)),
-            -np.abs(rng.normal(scale=0.10 * spread, size=beams)),
+            -np.abs(rng.normal(scale=0.18 * spread, size=beams)),
             float(rng.choice([1.0 / 255.0, 1.0 / 100.0])),
         )
 
