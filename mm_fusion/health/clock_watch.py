@@ -19,6 +19,8 @@ from mm_fusion.samples import NS_PER_S
 
 # A drift is charged to a sensor only where it is this many sigmas from nothing.
 CERTAIN_SIGMAS = 4.0
+# Later than this no message comes, however long the queues: its stamp is of another time.
+BACKLOG_S = 60.0
 STEPS = 16  # arrivals from which the step of the receiver's clock is told
 ALL = ""  # the sensor of a complaint about all of them
 
@@ -117,7 +119,7 @@ class ClockWatch:
         known = {n: s for n, s in alive.items() if self._clocks[n].known}
         out = [Complaint(n, "its stamp stands still") for n, s in alive.items() if s.frozen]
         out += self._jumped(since_ns, len(alive))
-        rates, steady = self._rates(known)
+        rates, steady = self._rates(known, speed)
         out += rates + self._apart(steady, speed) + self._drifting(steady)
         return out + self._bursts(since_ns, known, speed)
 
@@ -135,20 +137,30 @@ class ClockWatch:
             for n, s in recent.items()
         ]
 
-    def _rates(self, states: dict[str, Offset]) -> tuple[list[Complaint], dict[str, Offset]]:
-        """Stamps that run at a rate of their own, and the sensors whose stamps do not."""
-        steady = {n: s for n, s in states.items() if abs(s.rate - 1.0) < OTHER_RATE}
-        if states and not steady:
-            rate = statistics.median(s.rate for s in states.values())
+    def _rates(
+        self, states: Mapping[str, Offset], speed: float
+    ) -> tuple[list[Complaint], dict[str, Offset]]:
+        """Stamps that do not run as the receiver's clock does, and the sensors whose stamps do.
+
+        No clock is wrong by percents: a bag is played, or a backlog grows or is worked off.
+        """
+        rates = {n: s.rate for n, s in states.items() if s.rate is not None}
+        steady = {n: states[n] for n, rate in rates.items() if abs(rate - 1.0) < OTHER_RATE}
+        if not rates or len(steady) == len(rates):
+            return [], steady
+        far = min(abs(states[n].latest_ms) for n in rates) > 1e3 * BACKLOG_S
+        if far and not steady:
             text = (
-                f"all stamps run at {rate:.2f} times this node's clock:"
-                " a bag that is played needs use_sim_time"
+                f"all stamps run at {statistics.median(rates.values()):.2f} times this node's"
+                " clock: a bag that is played needs use_sim_time"
             )
             return [Complaint(ALL, text)], {}
+        late_ms, _ = self._limits_ms(speed)
+        held_up = {n: states[n].latest_ms for n in rates if n not in steady}
         return [
-            Complaint(n, f"its stamps run at {s.rate:.2f} times the others'")
-            for n, s in states.items()
-            if n not in steady
+            Complaint(n, f"messages come {ms / 1e3:.1f} s late: held up on the way or in this node")
+            for n, ms in held_up.items()
+            if ms > late_ms
         ], steady
 
     def _apart(self, states: dict[str, Offset], speed: float) -> list[Complaint]:
@@ -161,7 +173,10 @@ class ClockWatch:
             reference_ms = 0.0
         else:
             early_ms = late_ms
-            reason = "the host's clock is off, or a bag is played without use_sim_time"
+            cause = "all messages come late"
+            if abs(reference_ms) > 1e3 * BACKLOG_S:
+                cause = "a bag is played without use_sim_time"
+            reason = f"the host's clock is off, or {cause}"
             text = f"all stamps lie {_distance(reference_ms)} this node's clock: {reason}"
             out.append(Complaint(ALL, text))
         for name, state in states.items():
@@ -193,7 +208,8 @@ class ClockWatch:
         for name, state in drifts.items():
             apart = ppm[name] - common if len(ppm) > 1 else ppm[name]
             certain = CERTAIN_SIGMAS * float(state.drift_sigma_ppm or 0.0)
-            if abs(apart) > self._config.clock_drift_ppm + certain:
+            # By more no clock drifts: a backlog grows, and is said where it is too late.
+            if self._config.clock_drift_ppm + certain < abs(apart) < 0.5e6 * OTHER_RATE:
                 word = "slow" if apart > 0 else "fast"
                 text = f"its clock runs {abs(apart):.0f} ppm {word} against"
                 against = "the other sensors" if len(ppm) > 1 else "this node's clock"

@@ -62,16 +62,18 @@ class Offset(NamedTuple):
     positive where the sensor's clock is slow; ``drift_sigma_ppm`` how well that is known; both None
     until it can be told. ``jitter_ms`` half the distance between the 16th and the 84th percentile
     of the delays (one sigma, were they normal). ``period_ms`` between two stamps; ``rate`` seconds
-    of stamps per second of arrivals. ``last_jump_ms`` is positive where the clock stepped ahead.
+    of stamps per second of arrivals, None until it can be told. ``latest_ms`` arrival minus stamp
+    of the newest message. ``last_jump_ms`` is positive where the clock stepped ahead.
     """
 
     messages: int
     offset_ms: float
+    latest_ms: float
     drift_ppm: float | None
     drift_sigma_ppm: float | None
     jitter_ms: float
     period_ms: float
-    rate: float
+    rate: float | None
     jumps: int
     last_jump_ms: float
     delay_steps: int
@@ -225,9 +227,10 @@ class SensorClock:
             del held[: len(held) - enough + 1]
             return None
         size_ns = min(ds_ns) - (self._floor_ns or 0)
-        irregular = self._irregular
+        irregular, recent = self._irregular, self._recent
         self._begin(held)
         if not irregular:
+            self._recent = recent  # those stamps and these are of one clock
             self.delay_steps += 1
             return Event.DELAY
         self.jumps += 1
@@ -250,10 +253,13 @@ class SensorClock:
         """What is known now. Takes a fraction of a millisecond: for reports, not per message."""
         recent = np.array(self._recent, np.int64).reshape(-1, 2)
         rate = self._rate(recent)
-        drift_ppm, sigma_ppm = self._drift() if abs(rate - 1.0) < OTHER_RATE else (None, None)
+        other = rate is not None and abs(rate - 1.0) >= OTHER_RATE
+        drift_ppm, sigma_ppm = (None, None) if other else self._drift()
+        stamp_ns, arrival_ns = self._before or (0, 0)
         return Offset(
             messages=self.messages,
             offset_ms=self.offset_ns / NS_PER_MS,
+            latest_ms=(arrival_ns - stamp_ns) / NS_PER_MS,
             drift_ppm=drift_ppm,
             drift_sigma_ppm=sigma_ppm,
             jitter_ms=self._jitter_ms(recent, drift_ppm or 0.0),
@@ -268,17 +274,17 @@ class SensorClock:
             future=self.future,
         )
 
-    def _rate(self, points: npt.NDArray[np.int64]) -> float:
+    def _rate(self, points: npt.NDArray[np.int64]) -> float | None:
         """Stamps' seconds per second of arrivals, the median over pairs half the memory apart."""
         half = len(points) // 2
         if half < WARM_UP // 2:
-            return 1.0
+            return None
         spans = points[half : 2 * half] - points[:half]
         # Over a short time delays look like a rate.
         long_ns = NS_PER_S if half < RECENT // 2 else NS_PER_S // 20
         spans = spans[spans[:, 1] > max(long_ns, 20 * self.resolution_ns)]
         if len(spans) < half // 2:
-            return 1.0
+            return None
         return float(np.median(spans[:, 0] / spans[:, 1]))
 
     def _drift(self) -> tuple[float | None, float | None]:

@@ -339,11 +339,31 @@ def test_simulated_time_still_shows_a_clock_that_is_off():
 @pytest.mark.parametrize("rate", [0.5, 2.0, 8.0])
 def test_a_bag_played_at_another_rate_without_sim_time_is_one_complaint(rate):
     """No sensor's clock is blamed, and no jump counted."""
-    found = watch(HEALTHY, 60.0, warp=lambda ns: round(ns / rate))
+    old = {n: dataclasses.replace(s, offset_s=3e7) for n, s in HEALTHY.items()}
+    found = watch(old, 60.0, warp=lambda ns: round(ns / rate))
     complaints = said(found)
     assert set(complaints) == {ALL}
     assert f"{rate:.2f} times this node's clock" in complaints[ALL]
     assert {e.jumps for e in found.estimates().values()} == {0}
+
+
+@pytest.mark.parametrize("grows", [0.1, 1.0])
+def test_a_backlog_is_called_what_it_is(grows):
+    """GIVEN a receiver that falls behind WHEN messages come later and later, up to 15 s, THEN that
+    is said, and no clock is blamed."""
+    begin_ns, most_ns = 20 * S, 15 * S
+
+    def behind(ns: int) -> int:
+        return ns + min(max(round((ns - begin_ns) * grows), 0), most_ns)
+
+    sensors = {n: s for n, s in HEALTHY.items() if n != "gps"}
+    for end_s in (26.0, 35.0, 60.0) if grows == 1.0 else (40.0, 60.0):
+        found = watch(sensors, end_s, warp=behind)
+        texts = [c.text for c in found.complaints()]
+        assert texts
+        assert all("late" in text or "held up" in text for text in texts)
+        assert not any("use_sim_time" in text or "ppm" in text for text in texts)
+        assert {e.jumps for e in found.estimates().values()} == {0}
 
 
 def test_simulated_time_that_goes_back_starts_anew():
