@@ -112,7 +112,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 # ------------------------------------------------------------------------------ the processes
 
 
-def _stream(kind: str, topic: str, count: int, rate_hz: float) -> Stream:
+def stream(kind: str, topic: str, count: int, rate_hz: float) -> Stream:
+    """What a sender shall publish: ``count`` messages of KINDS (or imu) on a topic."""
     return {"kind": kind, "topic": topic, "count": count, "rate_hz": rate_hz}
 
 
@@ -141,7 +142,7 @@ def _finish(family: Family, senders: list[Child], receivers: Iterable[Child]) ->
 
 def _cpu(args: argparse.Namespace, logs: Path, kind: str) -> dict[str, Any]:
     plan = [
-        [_stream(kind, f"{kind}_{way}", args.messages, args.rate)]
+        [stream(kind, f"{kind}_{way}", args.messages, args.rate)]
         for _ in range(args.rounds)
         for way in WAYS
     ]
@@ -199,15 +200,21 @@ def _decode(logs: Path) -> dict[str, Any]:
 # ------------------------------------------------------------------------------ many at once
 
 
+def write_defaults(folder: Path) -> Path:
+    """A profile that changes nothing."""
+    path = folder / "defaults.xml"
+    path.write_text(DEFAULTS, encoding="utf-8")
+    return path
+
+
 def _load(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Six cameras and a LIDAR, triggered together, each a process of its own as drivers are."""
-    defaults = folder / "defaults.xml"
-    defaults.write_text(DEFAULTS, encoding="utf-8")
+    defaults = write_defaults(folder)
     count = math.ceil(args.seconds * args.load_rate)
-    streams = [_stream("image", f"camera_{n}", count, args.load_rate) for n in range(CAMERAS)]
-    streams.append(_stream("cloud", "lidar", count, args.load_rate))
-    ours = _loaded(folder / "ours", streams, None)
-    peer = _loaded(folder / "peer", streams, defaults)
+    streams = [stream("image", f"camera_{n}", count, args.load_rate) for n in range(CAMERAS)]
+    streams.append(stream("cloud", "lidar", count, args.load_rate))
+    ours = loaded(folder / "ours", streams, None)
+    peer = loaded(folder / "peer", streams, defaults)
     return {
         "what": f"{CAMERAS} x 1080p + 120 000 points, each at {args.load_rate:g} Hz",
         "sent": count * len(streams),
@@ -218,7 +225,9 @@ def _load(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def _loaded(logs: Path, streams: list[Stream], profile: Path | None) -> dict[str, Any]:
+def loaded(logs: Path, streams: list[Stream], profile: Path | None) -> dict[str, Any]:
+    """One subscriber of all streams, a sender for each of them, Fast DDS by ``profile`` (None:
+    ours): what arrived, by kind and as a share, how old, and the subscriber's share of a core."""
     logs.mkdir(parents=True, exist_ok=True)
     environ = environment(free_domain(), logs)
     if profile is not None:
@@ -253,7 +262,7 @@ def _ages(age_ms: list[float]) -> dict[str, float]:
 def _executors(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """How old messages are when their callback runs, with the network busy in the worker."""
     rates = {"image": 10.0, "cloud": 10.0, "imu": IMU_HZ}
-    turn = [_stream(k, k, math.ceil(args.seconds * hz), hz) for k, hz in rates.items()]
+    turn = [stream(k, k, math.ceil(args.seconds * hz), hz) for k, hz in rates.items()]
     wanted = [w for k in rates for w in ("--stream", f"{k}={k}")]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in EXECUTORS}
     for number in range(args.rounds):
