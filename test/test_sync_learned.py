@@ -241,3 +241,18 @@ def test_cameras_alone_use_every_frame() -> None:
     answers = robot.play(every("front", THIRD), every("left", THIRD, phase=5.0), end=3000)
     assert len(sets(answers)) == pytest.approx(90, abs=2)
     assert dts(answers[10:], "left").count(5.0) > 75
+
+
+def test_a_sweep_that_the_next_one_has_overtaken_is_not_lost() -> None:
+    # GIVEN a LIDAR that gives every 20th sweep after the next one, and frames that wait for none
+    sweeps = [
+        (s + (110.0 if n % 20 == 9 else 2.0), "lidar", s)
+        for n, s in enumerate(np.arange(100.0, 60_000, 100.0))
+    ]
+    robot = Robot(deadline_s=0.3, lidar_timeout_s=1.0)
+    answers = robot.play(every("front", 50.0), sweeps, end=60_000)
+    # THEN but for the first that was so late no sweep is lost, and the sets are in order
+    assert len(reasons(answers, "lidar")) <= 1
+    own = [at(s) for _, s in sets(answers) if s.sweeps]
+    assert own == sorted(own)
+    assert len(own) >= 597
