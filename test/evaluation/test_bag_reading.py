@@ -352,3 +352,21 @@ def test_real_bags_without_any_configuration(tmp_path: Path) -> None:
         order = list(in_stamp_order(read_samples(bag, kitti), DEFAULT))
     assert kitti.config(DEFAULT).topics.lidars == ("velodyne_points",)
     assert sum(isinstance(a.sample, LidarSweep) for a in order) == 5
+
+
+def test_samples_of_several_lidars_come_in_the_order_of_their_instants(tmp_path: Path) -> None:
+    # GIVEN two LIDARs, the second one recorded 50 ms after its stamps
+    rows = [
+        row
+        for n in range(5)
+        for row in (
+            ("/top", START + n * S // 10, bags.cloud(START + n * S // 10)),
+            ("/rear", START + n * S // 10 + S // 20, bags.cloud(START + n * S // 10 - S // 100)),
+        )
+    ]
+    chosen = config.load(assignments=["topics.lidars=[top,rear]"])
+    with Bag(bags.write_bag(tmp_path / "bag", rows)) as bag:
+        found = find_inputs(bag.topics, chosen, "x")
+        arrivals = list(in_stamp_order(read_samples(bag, found), chosen))
+    assert [a.sensor for a in arrivals] == ["rear", "top"] * 5
+    assert [a.sample.arrival_ns for a in arrivals] == [a.log_ns for a in arrivals]
