@@ -7,8 +7,10 @@ sets win.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from nav_msgs.msg import Odometry
@@ -77,10 +79,13 @@ class FusionNode(ManagedNode):
         self._config = config
         self._calibration = Calibration(config)
         self._network = FusionNetwork.from_config(config)
-        self._pipeline = PerceptionPipeline(
-            config, self._network, self._calibration, time.perf_counter_ns
-        )
         topics = config.topics
+        # Pictures are decoded and resized side by side; no thread of it starts for one camera.
+        helpers = max(min(len(topics.camera_names()), len(os.sched_getaffinity(0))), 1)
+        self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="pictures")
+        self._pipeline = PerceptionPipeline(
+            config, self._network, self._calibration, time.perf_counter_ns, self._helpers.map
+        )
         self._sensors = (*topics.lidar_names(), *topics.camera_names())
         self._names = (*topics.camera_names(), *topics.lidar_names(), topics.motion)
         self._lidars = wire.Lidars(config.lidar, topics.lidars)
@@ -134,6 +139,7 @@ class FusionNode(ManagedNode):
         """Close the outputs and let go of the network."""
         if hasattr(self, "_outputs"):
             self._outputs.close()
+            self._helpers.shutdown()
             del self._outputs, self._pipeline, self._network
 
     def destroy_node(self) -> None:

@@ -13,7 +13,7 @@ from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.contract import Contract
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.network import FusionNetwork, NetworkOutputs
-from mm_fusion.perception.staging import Staged, Staging
+from mm_fusion.perception.staging import Each, Staged, Staging
 from mm_fusion.perception.tracker import Tracker
 from mm_fusion.samples import (
     CameraFrame,
@@ -40,6 +40,7 @@ MODES = {  # by whether the network got points, and whether it got an image
 
 class PerceptionPipeline:
     """Samples in, results out. ``now_ns`` is a stopwatch for the stations, None to measure nothing.
+    ``each`` is that of Staging.
 
     Where one thread receives and another runs the network, the first uses ``synchronizer`` and
     ``motion.add``, and the second ``process``.
@@ -51,6 +52,7 @@ class PerceptionPipeline:
         network: FusionNetwork,
         calibration: Calibration,
         now_ns: Callable[[], int] | None = None,
+        each: Each = map,
     ) -> None:
         self._config = config
         self._network = network
@@ -59,7 +61,7 @@ class PerceptionPipeline:
         _check_fit(self._cameras, network.contract, config.network)
         self.synchronizer = Synchronizer(config.sync, config.topics.lidar_names(), self._cameras)
         self.motion = MotionBuffer(config.deskew, calibration.base_from)
-        self._staging = Staging(network.contract, calibration)
+        self._staging = Staging(network.contract, calibration, each)
         self._tracker = Tracker(config.tracker)
 
     # -------------------------------------------------------------------- what comes in

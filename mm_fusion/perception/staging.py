@@ -5,8 +5,10 @@ What cannot be used becomes a Rejection, and the set goes on with what is left.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +19,18 @@ from mm_fusion.perception.clouds import CloudPlacer, PlacedCloud, mounted
 from mm_fusion.perception.contract import Contract, NetworkInputs, Range
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.images import ImageError, ImageStager
-from mm_fusion.samples import CameraFrame, LidarSweep, Reason, Rejection, SyncedSet
+from mm_fusion.samples import (
+    CameraFrame,
+    CameraModel,
+    LidarSweep,
+    Reason,
+    Rejection,
+    SyncedSet,
+)
 
 F32 = npt.NDArray[np.float32]
+
+Each = Callable[[Callable[[int], "Rejection | None"], Iterable[int]], Iterable["Rejection | None"]]
 
 # Fractions of multiples of the golden ratio spread evenly over 0..1 and follow no ring pattern.
 GOLDEN = 0.6180339887498949
@@ -36,10 +47,23 @@ class Staged:
     points_used: int = 0
 
 
-class Staging:
-    """Fills ``inputs`` from synced sets. One set at a time; nothing is kept between sets."""
+class _Picture(NamedTuple):
+    """A frame with its camera's intrinsics and ``base_from_camera``."""
 
-    def __init__(self, contract: Contract, calibration: Calibration) -> None:
+    frame: CameraFrame
+    model: CameraModel
+    base_from_camera: RigidTransform
+
+
+class Staging:
+    """Fills ``inputs`` from synced sets. One set at a time; nothing is kept between sets.
+
+    ``each`` calls a function with each of some items and answers in their order, as ``map`` does;
+    one that calls from several threads lets several pictures be decoded and resized at once.
+    """
+
+    def __init__(self, contract: Contract, calibration: Calibration, each: Each = map) -> None:
+        self._each = each
         self.inputs = NetworkInputs.of(contract)
         self._budget = contract.point_budget
         self._range = contract.range_m
@@ -61,13 +85,14 @@ class Staging:
             self._stage_sweeps(synced, motion if deskew else None, staged)
         self.inputs.set_points(staged.points_used)
         staged.has_points = staged.points_used > 0
+        frames = synced.cameras if use_camera else ()
+        refused = self._stage_images(frames, synced, motion, staged)
         flags = []
         for slot in range(len(self._images)):
-            frame = synced.cameras[slot] if use_camera and slot < len(synced.cameras) else None
-            refusal = self._stage_image(slot, frame, synced, motion, staged)
+            refusal = refused.get(slot)
             if refusal is not None:
                 staged.rejections.append(refusal)
-            there = frame is not None and refusal is None
+            there = slot < len(frames) and frames[slot] is not None and refusal is None
             self.inputs.set_image(slot, there)
             flags.append(there)
         staged.has_image = tuple(flags)
@@ -121,16 +146,44 @@ class Staging:
 
     # -------------------------------------------------------------------------- the images
 
-    def _stage_image(
+    def _stage_images(
         self,
-        slot: int,
-        frame: CameraFrame | None,
+        frames: Sequence[CameraFrame | None],
         synced: SyncedSet,
         motion: MotionBuffer,
         staged: Staged,
-    ) -> Rejection | None:
-        if frame is None:
+    ) -> dict[int, Rejection]:
+        """Every frame into its slot; answers, by slot, why not."""
+        refused: dict[int, Rejection] = {}
+        wanted: dict[int, _Picture] = {}
+        for slot, frame in enumerate(frames[: len(self._images)]):
+            if frame is not None:
+                known = self._known(frame)
+                if isinstance(known, Rejection):
+                    refused[slot] = known
+                else:
+                    wanted[slot] = known
+
+        def put(slot: int) -> Rejection | None:
+            frame, model, _ = wanted[slot]
+            try:
+                self._images[slot].put(frame, model)
+            except ImageError as error:
+                return _refuse(frame, error.reason, error.detail)
             return None
+
+        slots = list(wanted)
+        # One picture alone is nothing to share.
+        each = self._each if len(slots) > 1 else map
+        for slot, refusal in zip(slots, each(put, slots), strict=True):
+            if refusal is None:
+                self._aim(slot, wanted[slot], synced, motion, staged)
+            else:
+                refused[slot] = refusal
+        return refused
+
+    def _known(self, frame: CameraFrame) -> _Picture | Rejection:
+        """The frame with its camera's lens and place."""
         model = self._calibration.camera(frame.sensor)
         if model is None:
             return _refuse(frame, Reason.NO_INTRINSICS, "no CameraInfo came for this camera")
@@ -139,11 +192,13 @@ class Staging:
         if base_from_camera is None:
             detail = f"nothing connects frame '{frame_id}' with the base frame"
             return _refuse(frame, Reason.NO_EXTRINSICS, detail)
-        stager = self._images[slot]
-        try:
-            stager.put(frame, model)
-        except ImageError as error:
-            return _refuse(frame, error.reason, error.detail)
+        return _Picture(frame, model, base_from_camera)
+
+    def _aim(
+        self, slot: int, picture: _Picture, synced: SyncedSet, motion: MotionBuffer, staged: Staged
+    ) -> None:
+        """Tell the network where the camera looked from when it exposed."""
+        frame, model, base_from_camera = picture
         exposure_ns = synced.stamp_ns + synced.dt_ns.get(
             frame.sensor, frame.stamp_ns - synced.stamp_ns
         )
@@ -153,9 +208,8 @@ class Staging:
             if exposure_ns != synced.stamp_ns:
                 staged.remarks.append(f"{frame.sensor}: no ego motion between exposure and set")
         camera_from_base = base_from_camera.inverse() @ moved
-        k = stager.network_k(model)
+        k = self._images[slot].network_k(model)
         self.inputs.pixel_from_base[slot] = k @ camera_from_base.matrix()[:3]
-        return None
 
 
 def _nothing_of(sweep: LidarSweep, cloud: PlacedCloud) -> Rejection:
