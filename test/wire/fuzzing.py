@@ -247,6 +247,9 @@ def _told_by_rosbags(kind: str, raw: bytes) -> Any:
 
 def equal(a: Any, b: Any) -> bool:
     """Whether two samples are the same to the last bit, NaN and all."""
+    if isinstance(a, np.ndarray) and a.dtype.names:
+        # Field by field: what lies between the fields means nothing.
+        return bool(a.dtype == b.dtype) and all(equal(a[n], b[n]) for n in a.dtype.names)
     if isinstance(a, np.ndarray):
         return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
     if dataclasses.is_dataclass(a):
