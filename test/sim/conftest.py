@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from support.cubes import CUBE
 
 from mm_fusion.sim.ego import EgoMotion
 from mm_fusion.sim.layout import Layout, Path
@@ -15,8 +16,6 @@ from mm_fusion.sim.models import CAR, ObjectModel
 from mm_fusion.sim.town import StandingObject, Style, Town
 from mm_fusion.sim.traffic import STEP_S, Demand, Mover
 from mm_fusion.sim.world import World, build_world
-
-CUBE = (4.0, 2.0, 1.6)  # a labelled box of this size
 
 Build = Callable[..., World]
 

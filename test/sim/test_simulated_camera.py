@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from conftest import CUBE
+from support.cubes import CUBE
 
 from mm_fusion.geometry import box_corners
 from mm_fusion.sim.camera import CameraSpec, optical_mount, pixel_rays, render

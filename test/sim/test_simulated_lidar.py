@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CUBE
+from support.cubes import CUBE
 
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.sim.devices import beam_table
