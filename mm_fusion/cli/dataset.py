@@ -53,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pixels", type=int, default=150_000, help="of a stored picture, about (150000)"
     )
-    one = parser.add_argument_group(
-        "simulated frames; what is not given varies from drive to drive"
-    )
+    one = parser.add_argument_group("simulated frames; every frame draws what is not given")
     one.add_argument("--lidar", choices=tuple(DEVICES), help="one device for all")
     one.add_argument("--weather", choices=KINDS, help="one weather for all")
     light = one.add_mutually_exclusive_group()
