@@ -174,6 +174,8 @@ ROSDEP_KEYS = {
     "rosbags": "python3-rosbags-pip",
 }
 WITHOUT_ROSDEP_KEY = {"evo", "libusb_package", "onnx"}
+# The usual ways that the benches compare with, where a robot has them.
+PEERS = {"cv_bridge", "message_filters", "sensor_msgs_py"}
 TRAINING_ONLY = {"torch", "torchvision", "onnxscript"}
 
 
@@ -184,6 +186,8 @@ def test_every_import_is_required_and_declared() -> None:
     required = names("runtime.txt", "inference-cpu.txt")
     training = required | names("training.txt", "torch.txt")
     for module, rooms in third_party_imports().items():
+        if module in PEERS:
+            continue
         if (rooms == {"nodes"} and module != "tqdm") or module == "ament_index_python":
             if module not in DISTRIBUTIONS and canonicalize_name(module) not in required:
                 assert module in declared, f"{module} is not an exec_depend"
