@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from geometry_msgs.msg import TransformStamped, TwistStamped, TwistWithCovarianceStamped
+import numpy as np
+from geometry_msgs.msg import (
+    PoseWithCovarianceStamped,
+    TransformStamped,
+    TwistStamped,
+    TwistWithCovarianceStamped,
+)
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Imu, NavSatFix
+from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
 from mm_fusion import wire
@@ -47,8 +55,13 @@ class Pacer:
 class PoseNode(ManagedNode):
     """``odometry/local``, ``odometry/global``, ``gps/filtered``, ``/tf`` and ``/diagnostics``."""
 
+    _outputs: tuple[Any, ...] | list[Any] = ()
+
     def __init__(self, **options: Any) -> None:
         super().__init__("pose_node", **options)
+        # There as long as the node is: a service that goes away within a transition stalls the
+        # answer to the transition itself.
+        self.create_service(Trigger, "~/reset", self._on_reset)
 
     def build(self, config: Config) -> None:
         """Make the pipeline and the outputs."""
@@ -101,6 +114,12 @@ class PoseNode(ManagedNode):
                 )
             )
 
+        self._inputs.append(
+            self.create_subscription(
+                PoseWithCovarianceStamped, "initialpose", self._on_initial_pose, qos.result()
+            )
+        )
+
     def stop(self) -> None:
         """Close the inputs."""
         for subscription in self._inputs:
@@ -131,6 +150,26 @@ class PoseNode(ManagedNode):
         if self._transforms is not None and sample.frame_id:
             self._transforms.needed.add(sample.frame_id)
         return self._pipeline.add(sample)  # type: ignore[arg-type]
+
+    def _on_initial_pose(self, message: PoseWithCovarianceStamped) -> None:
+        name, where = self._config.frames.map, message.header.frame_id.lstrip("/")
+        p, q = message.pose.pose.position, message.pose.pose.orientation
+        yaw = math.atan2(2.0 * (q.w * q.z + q.x * q.y), 1.0 - 2.0 * (q.y**2 + q.z**2))
+        refused = f"its frame is '{where}', not '{name}'"
+        if where in ("", name):
+            covariance = np.array(message.pose.covariance).reshape(6, 6)
+            refused = self._pipeline.set_pose(np.array((p.x, p.y, p.z)), yaw, covariance)
+        if refused:
+            self.get_logger().warning(f"initialpose: {refused}")
+
+    def _on_reset(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
+        if not self._outputs:
+            answer.success, answer.message = False, "not configured"
+            return answer
+        self._pipeline.reset()
+        answer.success, answer.message = True, "both estimates begin anew; the datum stays"
+        self.get_logger().info(answer.message)
+        return answer
 
     def _on_transform(self, t: StampedTransform) -> None:
         self._frames.set(t.parent, t.child, t.parent_from_child)

@@ -10,7 +10,13 @@ import numpy.typing as npt
 from mm_fusion.config import PoseConfig
 from mm_fusion.geodesy import LocalTangentPlane
 from mm_fusion.geometry import RigidTransform, wrap_angle_rad
-from mm_fusion.pose.alignment import HeadingAlignment, Pair, PositionOnly, global_from_local
+from mm_fusion.pose.alignment import (
+    Alignment,
+    HeadingAlignment,
+    Pair,
+    PositionOnly,
+    global_from_local,
+)
 from mm_fusion.pose.estimator import Estimator
 from mm_fusion.pose.filter import ErrorStateFilter
 from mm_fusion.pose.gates import CHI2_999, GoodFix, Reacceptance
@@ -216,6 +222,17 @@ class GlobalEstimate:
             pose_covariance=covariance,
             twist_covariance=twist,
         )
+
+    def place_at(self, local: Estimator, given: Alignment) -> None:
+        """Begin from a pose that somebody gave; fixes then correct it as they do any other."""
+        started = global_from_local(local.core, given, self._config.gravity_mps2)
+        self.estimator = Estimator(
+            self._config, self._frame_id, self._base, started, local.stamp_ns, continuous=False
+        )
+        self._last_fix_ns = local.stamp_ns
+        self._receiver.forget_level()
+        self._watch.clear()
+        self._gate.accepted(local.stamp_ns)
 
     # ---------------------------------------------------------------- with the heading
 

@@ -17,7 +17,8 @@ from scipy.spatial.transform import Rotation
 
 from mm_fusion.config import Config
 from mm_fusion.geodesy import LocalTangentPlane
-from mm_fusion.geometry import FrameTree, RigidTransform
+from mm_fusion.geometry import FrameTree, RigidTransform, wrap_angle_rad
+from mm_fusion.pose.alignment import Alignment
 from mm_fusion.pose.estimator import Estimator
 from mm_fusion.pose.filter import VEL
 from mm_fusion.pose.gates import SLIP_GATE, DatumFinder, GoodFix, StampGate, screen_fix
@@ -373,6 +374,31 @@ class PosePipeline:
             *self._said.values(),
             *self._global.warnings(),
         ]
+
+    def reset(self) -> None:
+        """Begin both estimates anew; the datum stays."""
+        self._restart()
+
+    def set_pose(self, place: F64, yaw_rad: float, covariance: F64) -> str:
+        """Take a pose in the map from outside: ``place`` [3] m, heading, ``covariance`` [6,6] of
+        (x y z roll pitch yaw). Answers why it cannot be used, "" where it is; odom does not move.
+        """
+        sigmas = np.diagonal(np.asarray(covariance, dtype=np.float64))
+        if not np.isfinite([*place, yaw_rad, *sigmas]).all() or (sigmas < 0).any():
+            return "the pose or its variances are not finite and positive"
+        if self._local is None:
+            return "no local pose yet: neither IMU nor wheels have been heard"
+        floor = self._config.gps_sigma_floor_m**2
+        given = Alignment(
+            yaw_rad=wrap_angle_rad(yaw_rad - self._local.core.yaw_rad()),
+            yaw_sigma_rad=max(math.sqrt(float(sigmas[5])), 1e-3),
+            odom_centre=self._local.core.position,
+            map_centre=np.array(place, dtype=np.float64),
+            sigma_m=math.sqrt(0.5 * float(sigmas[0] + sigmas[1]) + floor),
+            sigma_z_m=math.sqrt(float(sigmas[2]) + floor),
+        )
+        self._global.place_at(self._local, given)
+        return ""
 
     # ----------------------------------------------------------------------------- helpers
 

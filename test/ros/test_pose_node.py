@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import Imu, NavSatFix, NavSatStatus
+from std_srvs.srv import Trigger
 from support import live_drive as drive
 from support.live import Bench, NodeProcess, wait_for
 from tf2_msgs.msg import TFMessage
@@ -53,6 +55,38 @@ def test_drive_gives_odometry_and_transforms(bench: Bench, domain: int, tmp_path
         _check_transforms(bench)
         _check_fix(bench)
         wait_for(lambda: _levels(bench), "diagnostics")
+        assert node.stop() == 0
+
+
+def test_a_given_pose_and_a_reset(bench: Bench, domain: int, tmp_path: Path) -> None:
+    """GIVEN IMU and wheels alone WHEN a pose comes on initialpose THEN odometry/global begins
+    there; WHEN reset is called THEN the node says that it begins anew."""
+    bench.listen(Odometry, "odometry/local", "odometry/global")
+    advertise(bench)
+    bench.advertise(PoseWithCovarianceStamped, "initialpose")
+    motion = [e for e in events(8.0) if e.topic != "gps/fix"]
+    with NodeProcess("pose_node", domain, tmp_path, **{"nodes.autostart": "true"}) as node:
+        bench.wait_matched("imu/data", "wheel/odometry", "initialpose")
+        bench.play(motion[: len(motion) // 2], rate=4.0)
+        wait_for(lambda: bench.received["odometry/local"], "a local pose")
+        assert not bench.received["odometry/global"]
+        given = PoseWithCovarianceStamped()
+        given.header.frame_id = "map"
+        given.pose.pose.position.x = 100.0
+        given.pose.pose.orientation.w = 1.0
+        bench.publishers["initialpose"].publish(given)
+        rest = iter(motion[len(motion) // 2 :])
+
+        def placed() -> bool:
+            bench.play([next(rest)])
+            return bool(bench.received["odometry/global"])
+
+        wait_for(placed, "a global pose")
+        first = bench.received["odometry/global"][0].pose.pose.position
+        assert first.x == pytest.approx(100.0, abs=5.0)
+        answer = bench.call(Trigger, "pose_node/reset", Trigger.Request())
+        assert answer.success
+        assert "begin anew" in answer.message
         assert node.stop() == 0
 
 
