@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from support.domains import own_domain
 
 ROOT = Path(__file__).resolve().parent.parent
 INTERFACES = ROOT / "interfaces"
@@ -88,16 +89,16 @@ print("same")
 @pytest.mark.ros
 def test_the_middleware_announces_the_published_hashes() -> None:
     environ = dict(os.environ)
-    environ["ROS_DOMAIN_ID"] = "87"
     environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    done = subprocess.run(
-        [sys.executable, "-c", ANNOUNCE, *PUBLISHED],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    with own_domain() as domain:
+        done = subprocess.run(
+            [sys.executable, "-c", ANNOUNCE, *PUBLISHED],
+            env={**environ, "ROS_DOMAIN_ID": str(domain)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[-1] == "same"

@@ -28,7 +28,8 @@ from typing import Any
 
 import yaml
 
-from mm_fusion.cli.processes import Child, Family, environment, free_domain
+from mm_fusion.cli.domains import free_domain
+from mm_fusion.cli.processes import Child, Family, environment
 from mm_fusion.errors import StageError
 from mm_fusion.samples import NS_PER_S, Mode
 

@@ -24,7 +24,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mm_fusion.cli.processes import Child, Family, environment, free_domain
+from mm_fusion.cli.domains import free_domain
+from mm_fusion.cli.processes import Child, Family, environment
 from mm_fusion.errors import ConfigError, StageError
 
 HELP = "what receiving and viewing a message costs, across processes"

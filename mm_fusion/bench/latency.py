@@ -32,7 +32,8 @@ from typing import Any
 import yaml
 
 from mm_fusion.bench import latency_figures as figures
-from mm_fusion.cli.processes import Child, Family, environment, free_domain
+from mm_fusion.cli.domains import free_domain
+from mm_fusion.cli.processes import Child, Family, environment
 
 HELP = "from the last sensor's arrival to the published result, live over DDS"
 START_S = 90.0

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from mm_fusion import parameters
-from mm_fusion.cli.processes import Child, Family, environment, free_domain
+from mm_fusion.cli.domains import free_domain
+from mm_fusion.cli.processes import Child, Family, environment
 from mm_fusion.config import Config
 from mm_fusion.errors import ConfigError, StageError
 from mm_fusion.evaluation.topics import COMPRESSED_IMAGE, Inputs

@@ -1,12 +1,10 @@
-"""Node processes for a command: own ROS domain, logs in files, their JSON lines read, their end."""
+"""Node processes for a command: logs in files, their JSON lines read, their end."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,24 +17,7 @@ from typing import Any
 from mm_fusion import resources
 from mm_fusion.errors import StageError
 
-# Fast DDS' ports by the RTPS standard; above domain 101 they meet the kernel's ephemeral ports.
-_PORT_BASE, _PORT_GAIN, _FIRST_UNICAST = 7400, 250, 10
-_DOMAINS = range(1, 102)
 STOP_S = 20.0
-
-
-def free_domain() -> int:
-    """A ROS domain in which nobody on this machine seems to be."""
-    domains = list(_DOMAINS)
-    random.Random(os.getpid() ^ time.time_ns()).shuffle(domains)
-    for domain in domains:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("127.0.0.1", _PORT_BASE + _PORT_GAIN * domain + _FIRST_UNICAST))
-            except OSError:
-                continue
-            return domain
-    raise StageError("no free ROS domain on this machine")
 
 
 def environment(domain: int, logs: Path) -> dict[str, str]:

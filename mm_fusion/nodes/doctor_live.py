@@ -24,7 +24,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from mm_fusion.config import Config
 from mm_fusion.doctor.collect import Collector
 from mm_fusion.doctor.host import read_host
-from mm_fusion.doctor.inputs import assign, wanted_inputs
+from mm_fusion.doctor.inputs import SENSORS, assign, wanted_inputs
 from mm_fusion.doctor.observations import (
     FOREVER_NS,
     Endpoint,
@@ -43,6 +43,8 @@ Show = Callable[[float, str], None]
 
 QUIET_S, LONGEST_DISCOVERY_S = 1.0, 5.0  # discovery is over when nothing new came for this long
 PARAMETERS_S = 2.0
+# Who has publishers and gave fewer messages than this is waited for, this many times as long.
+ENOUGH, PATIENCE = 5, 4.0
 LOOK_AGAIN_S = 0.5
 NOBODYS = ("/rosout", "/parameter_events")
 CLOCK = "/clock"
@@ -50,7 +52,8 @@ FOREVER_FROM_NS = 1 << 60
 
 
 def observe_graph(config: Config, seconds: float, show: Show = lambda *_: None) -> Observations:
-    """Look at the graph, then listen to the inputs for ``seconds``.
+    """Look at the graph, then listen to the inputs for ``seconds``, and up to PATIENCE times as
+    long while a sensor that has a publisher has not given ENOUGH messages.
 
     ROS_DOMAIN_ID and the rest of the environment say which graph. The doctor publishes nothing.
     """
@@ -96,11 +99,11 @@ class _Watch:
         inputs = self._listen()
         sim_time = self._ask_sim_time(inputs)
         start_ns = time.time_ns()
-        end_s = time.monotonic() + self._seconds
-        again_s = time.monotonic() + LOOK_AGAIN_S
-        while (left_s := end_s - time.monotonic()) > 0.0:
-            self._executor.spin_once(timeout_sec=min(left_s, 0.1))
-            show(max(1.0 - left_s / self._seconds, 0.0) * 0.99, "listen")
+        begun_s = time.monotonic()
+        again_s = begun_s + LOOK_AGAIN_S
+        while self._goes_on(passed := (time.monotonic() - begun_s) / self._seconds, inputs):
+            self._executor.spin_once(timeout_sec=min(self._seconds, 0.1))
+            show(min(passed, 1.0) * 0.99, "listen")
             if time.monotonic() > again_s:
                 inputs = self._listen()
                 again_s = time.monotonic() + LOOK_AGAIN_S
@@ -109,6 +112,14 @@ class _Watch:
         topics = self._topics()
         inputs = assign(topics, wanted_inputs(self._config, live=True))
         return self._put_together(start_ns, end_ns, topics, inputs, sim_time, host)
+
+    def _goes_on(self, passed: float, inputs: tuple[Input, ...]) -> bool:
+        """Whether to listen on, after ``passed`` times the asked duration."""
+        if passed < 1.0:
+            return True
+        speaking = (i.topic.name for i in inputs if i.topic and i.wanted.role in SENSORS)
+        few = any(self._collector.streams[n].messages < ENOUGH for n in speaking)
+        return few and passed < PATIENCE
 
     def _put_together(
         self,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
-
-# Not those of test/ros, which may run beside.
-_domains = iter([20 + (os.getpid() * 7 + 40 + i) % 80 for i in range(40)])
+from support.domains import own_domain
 
 
 @pytest.fixture
-def domain() -> int:
-    """A ROS domain that no other test of this run uses."""
-    return next(_domains)
+def domain() -> Iterator[int]:
+    """A ROS domain that nobody else on this machine uses meanwhile."""
+    with own_domain() as leased:
+        yield leased
 
 
 @pytest.fixture

@@ -10,11 +10,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
+from support.domains import own_domain
 from support.live import ROOT, Bench
-
-# Chosen by number of process, so that two runs on one machine do not hear each other. Above 101
-# the ports would meet those that the kernel gives to outgoing connections.
-_domains = iter([20 + (os.getpid() * 7 + i) % 80 for i in range(80)])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,9 +34,10 @@ def _large_messages() -> Iterator[None]:
 
 
 @pytest.fixture
-def domain() -> int:
-    """A ROS domain that no other test of this run uses."""
-    return next(_domains)
+def domain() -> Iterator[int]:
+    """A ROS domain that nobody else on this machine uses meanwhile."""
+    with own_domain() as leased:
+        yield leased
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def test_who_comes_late_gets_the_next_result(bench: Bench, domain: int, tmp_path
     bench.advertise(TFMessage, "/tf_static", latched=True).publish(drive.static_transforms())
     with NodeProcess("fusion_node", domain, tmp_path, **{"nodes.autostart": "true"}):
         bench.wait_matched(*sensors)
-        events = [e for e in drive.events(20.0) if e.topic in sensors]
+        events = [e for e in drive.events(60.0) if e.topic in sensors]
         bench.play(e for e in events if e.stamp_ns < drive.START_NS + 1_000_000_000)
         bench.listen(Detection3DArray, "detections")
         bench.wait_published("detections")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import Imu, NavSatFix, NavSatStatus
 from std_srvs.srv import Trigger
 from support import live_drive as drive
-from support.live import Bench, NodeProcess, wait_for
+from support.live import PATIENCE_S, Bench, NodeProcess, wait_for
 from tf2_msgs.msg import TFMessage
 
 from mm_fusion.nodes.messages import stamp_ns
@@ -64,24 +65,24 @@ def test_a_given_pose_and_a_reset(bench: Bench, domain: int, tmp_path: Path) -> 
     bench.listen(Odometry, "odometry/local", "odometry/global")
     advertise(bench)
     bench.advertise(PoseWithCovarianceStamped, "initialpose")
-    motion = [e for e in events(8.0) if e.topic != "gps/fix"]
+    # Enough for as long as a test waits.
+    motion = (e for e in drive.events(5.0 * PATIENCE_S) if e.topic in SENSORS[:2])
     with NodeProcess("pose_node", domain, tmp_path, **{"nodes.autostart": "true"}) as node:
         bench.wait_matched("imu/data", "wheel/odometry", "initialpose")
-        bench.play(motion[: len(motion) // 2], rate=4.0)
-        wait_for(lambda: bench.received["odometry/local"], "a local pose")
+        bench.wait_published("odometry/local", "odometry/global")
+
+        def heard(topic: str) -> bool:
+            bench.play(islice(motion, 15), rate=4.0)
+            return bool(bench.received[topic])
+
+        wait_for(lambda: heard("odometry/local"), "a local pose")
         assert not bench.received["odometry/global"]
         given = PoseWithCovarianceStamped()
         given.header.frame_id = "map"
         given.pose.pose.position.x = 100.0
         given.pose.pose.orientation.w = 1.0
         bench.publishers["initialpose"].publish(given)
-        rest = iter(motion[len(motion) // 2 :])
-
-        def placed() -> bool:
-            bench.play([next(rest)])
-            return bool(bench.received["odometry/global"])
-
-        wait_for(placed, "a global pose")
+        wait_for(lambda: heard("odometry/global"), "a global pose")
         first = bench.received["odometry/global"][0].pose.pose.position
         assert first.x == pytest.approx(100.0, abs=5.0)
         answer = bench.call(Trigger, "pose_node/reset", Trigger.Request())
