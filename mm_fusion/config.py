@@ -193,10 +193,24 @@ class SimulatorConfig:
     progress: bool = param(False, "Say twice a second on stdout, as JSON, how far it is")
 
 
+DETECTORS = ("fusion", "camera2d", "lidar", "ensemble")
+
+
 @dataclass(frozen=True)
 class Config:
     """The whole configuration."""
 
+    detector: str = param(
+        "fusion",
+        "What finds objects: the fusion network; a camera detector with LIDAR clusters (camera2d);"
+        " a two-stage LIDAR network (lidar); camera2d and the fusion network together (ensemble)",
+        choices=DETECTORS,
+    )
+    model: str = param(
+        "",
+        "The ONNX file of that detector (ensemble: of its camera detector), its contract beside it"
+        " unless it is a usual export; empty: network.model, which only fusion can do with",
+    )
     frames: FramesConfig = field(default_factory=FramesConfig)
     topics: TopicsConfig = field(default_factory=TopicsConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
@@ -223,6 +237,8 @@ class Config:
                 f"topics.camera_infos: must have one entry per camera"
                 f" ({len(self.topics.cameras)}), got {len(infos)}"
             )
+        if self.detector != "fusion" and not self.model:
+            raise ConfigError(f"model: must name an ONNX file where detector is {self.detector}")
         self.extrinsics()
 
     def extrinsics(self) -> dict[str, RigidTransform]:

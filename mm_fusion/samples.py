@@ -236,6 +236,10 @@ class Detection:
     """One box: ``center`` [3] m, ``size`` (length, width, height) [3] m, ``yaw`` rad about z.
 
     ``velocity`` [2] m/s. All in the frame of the result that carries it. ``score`` 0..1.
+    ``source`` says who saw it, several joined by ``+``: ``fusion`` (the fusion network), ``lidar``
+    (a LIDAR network), ``camera2d`` (a camera detector with LIDAR points), ``bearing`` (a camera
+    detector without points: the range is guessed), ``cluster`` (LIDAR points nobody has a name
+    for). ``covariance`` [4,4] of (x, y, z, yaw) in m and rad, None where it is not known.
     """
 
     label: str
@@ -244,6 +248,8 @@ class Detection:
     size: F64
     yaw: float
     velocity: F64
+    source: str = "fusion"
+    covariance: F64 | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

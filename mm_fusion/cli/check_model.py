@@ -35,7 +35,6 @@ def run(args: argparse.Namespace) -> int:
     """Check, run, time, print."""
     if args.runs < 1:
         raise ConfigError(f"--runs: must be at least 1, got {args.runs}")
-    from mm_fusion.evaluation.summary import network_facts
     from mm_fusion.health.timing import Percentiles
     from mm_fusion.perception.network import FusionNetwork
 
@@ -63,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         "provider": network.provider,
         "inputs": [str(t) for t in network.contract.inputs],
         "outputs": [str(t) for t in network.contract.outputs],
-        **{k: v for k, v in network_facts(network.contract, "").items() if k != "model"},
+        **{k: v for k, v in network.contract.facts().items() if k != "model"},
         "runs": args.runs,
         "points": inputs.point_count,
         "latency_ms": dict(spent.summary()),

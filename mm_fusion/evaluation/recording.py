@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from mm_fusion import resources, wire
+from mm_fusion import wire
 from mm_fusion.config import Config
 from mm_fusion.errors import BagError
 from mm_fusion.evaluation import records
 from mm_fusion.evaluation.bags import Bag, BagMessage
 from mm_fusion.evaluation.files import Datum, Files
-from mm_fusion.evaluation.summary import Tally, network_facts, summarize
+from mm_fusion.evaluation.summary import Tally, summarize
 from mm_fusion.evaluation.topics import Inputs
 from mm_fusion.geometry import RigidTransform
-from mm_fusion.perception.network import PACKAGED_MODEL, read_contract
+from mm_fusion.perception.detectors import open_network
 from mm_fusion.samples import (
     NS_PER_S,
     Detection,
@@ -198,8 +198,7 @@ def write_run(
         for pose in recording.poses:
             files.pose(pose, is_global=pose.frame_id == config.frames.map)
         files.gps(tally.fixes, recording.datum)
-    model = Path(config.network.model or resources.share_path(PACKAGED_MODEL))
-    network = network_facts(read_contract(model), model.name) if inputs.perception() else None
+    network = open_network(config).facts() if inputs.perception() else None
     summary = summarize(
         tally,
         source={"kind": "live", "bag": str(source.path), "topics": inputs.notes},

@@ -70,7 +70,8 @@ def _line(result: FusionResult, frame_id: str, key: str, items: list[dict[str, A
 
 def detections_line(result: FusionResult) -> str:
     """The line of ``detections.jsonl``; boxes in the base frame at the stamp."""
-    return _line(result, result.frame_id, "detections", [_box(d) for d in result.detections])
+    items = [{**_box(d), "source": d.source} for d in result.detections]
+    return _line(result, result.frame_id, "detections", items)
 
 
 def tracks_line(result: FusionResult) -> str:

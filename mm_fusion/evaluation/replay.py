@@ -23,10 +23,10 @@ from mm_fusion.evaluation.evaluate import evaluate_run
 from mm_fusion.evaluation.files import Files
 from mm_fusion.evaluation.order import Arrival, calibration_first, in_stamp_order, read_samples
 from mm_fusion.evaluation.roads import Answer, Roads, rejections_of
-from mm_fusion.evaluation.summary import Tally, network_facts, summarize
+from mm_fusion.evaluation.summary import Tally, summarize
 from mm_fusion.evaluation.topics import Inputs, find_inputs
 from mm_fusion.evaluation.truth import known_truth
-from mm_fusion.perception.network import FusionNetwork
+from mm_fusion.perception.detectors import Network, open_network
 from mm_fusion.samples import NS_PER_S, FusionResult, Mode, PoseEstimate, Reason
 
 Progress = Callable[[float, str], None]
@@ -50,7 +50,7 @@ def replay(
     with Bag(bag) as opened:
         inputs = find_inputs(opened.topics, config, str(bag))
         named = inputs.config(config)
-        network = FusionNetwork.from_config(named) if inputs.perception() else None
+        network = open_network(named) if inputs.perception() else None
         known = known_truth(opened)
         summary = _Drive(opened, inputs, named, network).run(directory, show, "replay")
         _check_use(summary, directory, str(bag))
@@ -91,8 +91,8 @@ def _check_use(summary: Mapping[str, Any], directory: Path, bag: str) -> None:
     raise StageError(f"{bag}: nothing came of it: {what}{hint}")
 
 
-def _facts(network: FusionNetwork | None) -> dict[str, Any] | None:
-    return None if network is None else network_facts(network.contract, network.model_path.name)
+def _facts(network: Network | None) -> dict[str, Any] | None:
+    return None if network is None else network.facts()
 
 
 def _silent(share: float, label: str) -> None:
@@ -102,9 +102,7 @@ def _silent(share: float, label: str) -> None:
 class _Drive:
     """One passage of a bag through the roads."""
 
-    def __init__(
-        self, bag: Bag, inputs: Inputs, config: Config, network: FusionNetwork | None
-    ) -> None:
+    def __init__(self, bag: Bag, inputs: Inputs, config: Config, network: Network | None) -> None:
         self.bag, self.inputs, self.config, self.network = bag, inputs, config, network
         self.roads = Roads(config, network, time.perf_counter_ns)
         self.tally = Tally(config)

@@ -8,7 +8,7 @@ from mm_fusion import wire
 from mm_fusion.config import Config
 from mm_fusion.evaluation.calibrating import learn
 from mm_fusion.perception.calibration import Calibration
-from mm_fusion.perception.network import FusionNetwork
+from mm_fusion.perception.detectors import Network
 from mm_fusion.perception.pipeline import PerceptionPipeline
 from mm_fusion.pose.pipeline import PosePipeline
 from mm_fusion.samples import (
@@ -30,7 +30,7 @@ class Roads:
     def __init__(
         self,
         config: Config,
-        network: FusionNetwork | None,
+        network: Network | None,
         now_ns: Callable[[], int] | None = None,
     ) -> None:
         self.calibration = Calibration(config)

@@ -12,7 +12,6 @@ from mm_fusion.config import Config
 from mm_fusion.evaluation.files import Datum
 from mm_fusion.health.counters import Counters
 from mm_fusion.health.timing import Percentiles
-from mm_fusion.perception.contract import Contract
 from mm_fusion.samples import FusionResult, GnssFix, LidarSweep, Reason, Rejection
 
 
@@ -74,20 +73,6 @@ class Tally:
             "detections": dict(sorted(self._detections.items())),
             "latency_ms": {name: dict(p.summary()) for name, p in self._stages.items()},
         }
-
-
-def network_facts(contract: Contract, model: str) -> dict[str, Any]:
-    """What a summary says about the network that answered."""
-    volume = contract.range_m
-    return {
-        "model": model,
-        "sha256": contract.sha256,
-        "classes": list(contract.classes),
-        "range_m": {"x": list(volume.x_m), "y": list(volume.y_m), "z": list(volume.z_m)},
-        "score_threshold": contract.score_threshold,
-        "trained": contract.trained,
-        "scored": contract.scored,
-    }
 
 
 def summarize(

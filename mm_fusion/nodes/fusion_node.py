@@ -30,7 +30,7 @@ from mm_fusion.nodes.silence import LOOK_EVERY_S, Silence
 from mm_fusion.nodes.timings import Arrivals, Timings
 from mm_fusion.nodes.transforms import TransformInput
 from mm_fusion.perception.calibration import Calibration
-from mm_fusion.perception.network import FusionNetwork
+from mm_fusion.perception.detectors import open_network
 from mm_fusion.perception.pipeline import PerceptionPipeline
 from mm_fusion.samples import (
     CameraFrame,
@@ -78,7 +78,7 @@ class FusionNode(ManagedNode):
         """Load the network and make the pipeline and the outputs."""
         self._config = config
         self._calibration = Calibration(config)
-        self._network = FusionNetwork.from_config(config)
+        self._network = open_network(config)
         topics = config.topics
         # Pictures are decoded and resized side by side; no thread of it starts for one camera.
         helpers = max(min(len(topics.camera_names()), len(os.sched_getaffinity(0))), 1)

@@ -83,6 +83,19 @@ class Contract:
                 f" the file has {found[:16]}…; file and contract do not belong together"
             )
 
+    def facts(self) -> dict[str, Any]:
+        """What a summary says about the network that answered."""
+        volume = self.range_m
+        return {
+            "model": self.model,
+            "sha256": self.sha256,
+            "classes": list(self.classes),
+            "range_m": {"x": list(volume.x_m), "y": list(volume.y_m), "z": list(volume.z_m)},
+            "score_threshold": self.score_threshold,
+            "trained": self.trained,
+            "scored": self.scored,
+        }
+
 
 def parse_contract(text: str, source: str) -> Contract:
     """A contract from the text of its YAML file. ContractError names ``source`` and the rule."""

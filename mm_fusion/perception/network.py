@@ -6,9 +6,11 @@ this program feeds; what does not fit is refused here, before the first sweep.
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +71,8 @@ class FusionNetwork:
     def from_config(config: Config) -> FusionNetwork:
         """The network that the parameters name. Raises as :meth:`open` does."""
         settings = config.network
-        model = Path(settings.model) if settings.model else resources.share_path(PACKAGED_MODEL)
+        named = (config.model if config.detector == "fusion" else "") or settings.model
+        model = Path(named) if named else resources.share_path(PACKAGED_MODEL)
         return FusionNetwork.open(model, settings.provider, settings.threads)
 
     @staticmethod
@@ -85,6 +88,10 @@ class FusionNetwork:
         data = _read(path)
         contract.check_model(data)
         return FusionNetwork(_session(data, path, provider, threads), contract, path)
+
+    def facts(self) -> dict[str, Any]:
+        """What a summary says about it."""
+        return self.contract.facts()
 
     def run(self, inputs: NetworkInputs) -> NetworkOutputs:
         """Boxes, scores and labels of what is staged. Raises ContractError if the graph fails."""
@@ -103,6 +110,42 @@ class FusionNetwork:
                     f"{self.model_path}: output '{spec.name}' must have shape {list(spec.shape)},"
                     f" the network answers {list(shape)}"
                 )
+
+
+class Graph:
+    """Any graph that ONNX Runtime loads, for networks whose tensors a contract explains.
+
+    ``inputs`` and ``outputs`` are its tensors as the file declares them, ``metadata`` what its
+    exporter noted, ``provider`` where it runs, ``model_path`` where it came from.
+    """
+
+    def __init__(self, model: str | Path, provider: str = "auto", threads: int = 0) -> None:
+        self.model_path = Path(model)
+        if not self.model_path.is_file():
+            raise ContractError(f"{self.model_path}: no such network file (parameter model)")
+        data = _read(self.model_path)
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        self._session = _session(data, self.model_path, provider, threads)
+        self.provider = NAMES[self._session.get_providers()[0]]
+        self.inputs = tuple(_spec(t) for t in self._session.get_inputs())
+        self.outputs = tuple(_spec(t) for t in self._session.get_outputs())
+        self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> list[npt.NDArray[Any]]:
+        """The outputs in their order. Raises ContractError if the graph fails."""
+        try:
+            answers = self._session.run(None, dict(feeds))
+        except ORT_ERRORS as error:
+            raise ContractError(f"{self.model_path}: the network failed: {error}") from error
+        return [np.asarray(a) for a in answers]
+
+
+def text_beside(model: str | Path, name: str = "") -> str | None:
+    """The text of the file of this name in the model's folder (by default its own with .yaml);
+    None where there is none."""
+    path = Path(model)
+    beside = path.with_name(name) if name else path.with_suffix(".yaml")
+    return _read(beside).decode("utf-8", "replace") if beside.is_file() else None
 
 
 def available_providers() -> tuple[str, ...]:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
-import numpy as np
-
-from mm_fusion.config import Config, NetworkConfig
-from mm_fusion.errors import ConfigError
+from mm_fusion.config import Config
 from mm_fusion.health.timing import Stopwatch
 from mm_fusion.perception.calibration import Calibration
-from mm_fusion.perception.contract import Contract
 from mm_fusion.perception.deskew import MotionBuffer
-from mm_fusion.perception.network import FusionNetwork, NetworkOutputs
-from mm_fusion.perception.staging import Each, Staged, Staging
+from mm_fusion.perception.detectors import Network, detector_of
+from mm_fusion.perception.staging import Each, Staged
 from mm_fusion.perception.tracker import Tracker
 from mm_fusion.samples import (
     CameraFrame,
-    Detection,
     FusionResult,
     LidarSweep,
     Mode,
     PoseEstimate,
-    Reason,
     Rejection,
     SyncedSet,
 )
@@ -49,19 +43,17 @@ class PerceptionPipeline:
     def __init__(
         self,
         config: Config,
-        network: FusionNetwork,
+        network: Network,
         calibration: Calibration,
         now_ns: Callable[[], int] | None = None,
         each: Each = map,
     ) -> None:
         self._config = config
-        self._network = network
         self._now_ns = now_ns
-        self._cameras = config.topics.camera_names()
-        _check_fit(self._cameras, network.contract, config.network)
-        self.synchronizer = Synchronizer(config.sync, config.topics.lidar_names(), self._cameras)
+        topics = config.topics
+        self.synchronizer = Synchronizer(config.sync, topics.lidar_names(), topics.camera_names())
         self.motion = MotionBuffer(config.deskew, calibration.base_from)
-        self._staging = Staging(network.contract, calibration, each)
+        self._detector = detector_of(network, config, calibration, each)
         self._tracker = Tracker(config.tracker)
 
     # -------------------------------------------------------------------- what comes in
@@ -93,9 +85,9 @@ class PerceptionPipeline:
         """One set through all stations."""
         watch = Stopwatch(self._now_ns)
         odom_from_base = self.motion.odom_from_base(synced.stamp_ns)
-        staged = self._stage(synced)
+        staged = self._detector.stage(synced, self.motion)
         watch.lap("stage")
-        detections = self._detect(staged, synced.stamp_ns)
+        detections = self._detector.detect(staged, synced.stamp_ns)
         watch.lap("network")
         tracks = self._tracker.update(synced.stamp_ns, detections, odom_from_base)
         watch.lap("track")
@@ -115,73 +107,8 @@ class PerceptionPipeline:
             remarks=tuple(staged.remarks),
         )
 
-    def _stage(self, synced: SyncedSet) -> Staged:
-        network = self._config.network
-        staged = self._staging.fill(
-            synced,
-            self.motion,
-            deskew=self._config.deskew.enabled,
-            use_lidar=network.use_lidar,
-            use_camera=network.use_camera,
-        )
-        there = {"points": staged.has_points, "images": any(staged.has_image)}
-        needed = {"points", "images"} - self._network.contract.may_be_absent
-        lacking = sorted(name for name in needed if not there[name])
-        if lacking:
-            staged.remarks.append(f"the network cannot do without {', '.join(lacking)}")
-            staged.has_points, staged.has_image = False, ()
-        return staged
-
-    def _detect(self, staged: Staged, stamp_ns: int) -> tuple[Detection, ...]:
-        """The network's boxes above the threshold, best first; none where it has no input."""
-        if not (staged.has_points or any(staged.has_image)):
-            return ()
-        contract = self._network.contract
-        threshold = self._config.network.score_threshold
-        detections, impossible = boxes_above(
-            self._network.run(self._staging.inputs),
-            contract.classes,
-            contract.score_threshold if threshold < 0.0 else threshold,
-        )
-        if impossible:
-            detail = f"{impossible} boxes of impossible size, place or class"
-            staged.rejections.append(Rejection("network", stamp_ns, Reason.NON_FINITE, detail))
-        return detections
-
-
-def boxes_above(
-    outputs: NetworkOutputs, classes: Sequence[str], threshold: float
-) -> tuple[tuple[Detection, ...], int]:
-    """Detections with at least this score, and how many boxes were no boxes at all."""
-    boxes, scores, labels = outputs
-    wanted = ~(scores < threshold)  # a score that is no number is looked at, too
-    sane = np.isfinite(boxes).all(axis=1) & (boxes[:, 3:6] > 0.0).all(axis=1)
-    sane &= (scores >= 0.0) & (scores <= 1.0) & (labels >= 0) & (labels < len(classes))
-    chosen = np.flatnonzero(wanted & sane)
-    rows = boxes[chosen].astype(np.float64)
-    numbers = (labels[chosen].tolist(), scores[chosen].tolist(), rows[:, 6].tolist())
-    detections = tuple(
-        Detection(classes[label], score, row[:3], row[3:6], yaw, row[7:9])
-        for label, score, yaw, row in zip(*numbers, rows, strict=True)
-    )
-    return detections, int(np.count_nonzero(wanted & ~sane))
-
 
 def _missing(synced: SyncedSet, staged: Staged) -> tuple[str, ...]:
     """The sensors without a part in the result: no partner, or refused while staging."""
     refused = [r.sensor for r in staged.rejections if r.sensor in synced.dt_ns]
     return (*synced.missing, *(s for s in refused if s not in synced.missing))
-
-
-def _check_fit(cameras: Sequence[str], contract: Contract, config: NetworkConfig) -> None:
-    slots = contract.camera_slots
-    if len(cameras) > slots:
-        raise ConfigError(
-            f"topics.cameras: the network has {slots} camera slots, got {len(cameras)} cameras"
-        )
-    for name, used, wanted in (
-        ("points", config.use_lidar, "network.use_lidar"),
-        ("images", config.use_camera, "network.use_camera"),
-    ):
-        if not used and name not in contract.may_be_absent:
-            raise ConfigError(f"{wanted}: must be true: the network cannot do without {name}")

@@ -43,15 +43,25 @@ def box_rows(boxes: Sequence[Detection | Track]) -> F64:
         covariance[:, range(2, 6), range(2, 6)] = LARGE
     else:
         covariance[:, 0, 0] = UNKNOWN
+        for box, matrix in zip(boxes, covariance, strict=True):
+            if isinstance(box, Detection) and box.covariance is not None:
+                _put_covariance(matrix, box.covariance)
     rows[:, COVARIANCE : COVARIANCE + 36] = covariance.reshape(-1, 36)
     return rows
+
+
+def _put_covariance(matrix: F64, known: F64) -> None:
+    """That of (x, y, z, yaw) into one of (x y z roll pitch yaw)."""
+    matrix[[[0], [1], [2], [5]], [0, 1, 2, 5]] = known
+    matrix[3, 3] = matrix[4, 4] = LARGE
 
 
 def encode_boxes(boxes: Sequence[Detection | Track], stamp_ns: int, frame_id: str) -> bytes:
     """A serialized vision_msgs/msg/Detection3DArray: one hypothesis per box.
 
     The boxes are in ``frame_id``. A Track has its number as id and the covariance of its place; a
-    Detection has neither. Velocities have no place in the type.
+    Detection has no id, and the covariance of its pose where it is known. Velocities have no place
+    in the type.
     """
     header = _stamp(stamp_ns) + _string(frame_id)
     header += bytes(-len(header) % 4)

@@ -92,7 +92,7 @@ def test_every_sweep_is_answered_and_every_file_written(
     assert set(line) == {"stamp_ns", "frame_id", "mode", "missing", "detections"}
     assert (line["frame_id"], line["mode"], line["missing"]) == ("base_link", "camera+lidar", [])
     car = line["detections"][0]
-    assert set(car) == {"class", "score", "center", "size", "yaw", "velocity"}
+    assert set(car) == {"class", "score", "center", "size", "yaw", "velocity", "source"}
     assert car["class"] == "car"
     assert car["score"] == pytest.approx(0.9)
     assert car["center"] == pytest.approx([10.0, 2.0, 0.8], abs=1e-3)

@@ -82,6 +82,7 @@ def test_detections_line() -> None:
                 "size": [4.2, 1.8, 1.5],
                 "yaw": -3.0,
                 "velocity": [5.0, -0.5],
+                "source": "fusion",
             }
         ],
     }

@@ -9,8 +9,9 @@ import scenes
 from mm_fusion.errors import ConfigError
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.perception.calibration import Calibration
+from mm_fusion.perception.fusion_detector import boxes_above
 from mm_fusion.perception.network import FusionNetwork
-from mm_fusion.perception.pipeline import PerceptionPipeline, boxes_above
+from mm_fusion.perception.pipeline import PerceptionPipeline
 from mm_fusion.samples import FusionResult, Mode, Reason, Rejection, SyncedSet
 
 T0 = scenes.T0

@@ -1,0 +1,63 @@
+"""What finds objects in a synced set: one of several detectors behind the same two calls.
+
+A network is loaded once and knows nothing of sensors. A detector is a network at work in one
+pipeline, with that pipeline's calibration and buffers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from mm_fusion.config import Config
+from mm_fusion.perception.calibration import Calibration
+from mm_fusion.perception.deskew import MotionBuffer
+from mm_fusion.perception.fusion_detector import FusionDetector
+from mm_fusion.perception.network import FusionNetwork
+from mm_fusion.perception.staging import Each, Staged
+from mm_fusion.samples import Detection, SyncedSet
+
+
+class Network(Protocol):
+    """One or several networks, loaded and held against their contracts.
+
+    ``provider`` is where they run, ``model_path`` what was loaded.
+    """
+
+    @property
+    def provider(self) -> str:
+        """cuda or cpu."""
+
+    @property
+    def model_path(self) -> object:
+        """The path of the file, for people to read."""
+
+    def facts(self) -> dict[str, Any]:
+        """What a summary says about it: at least model, sha256, classes, range_m (x, y, z in the
+        base frame) and score_threshold."""
+
+
+class Detector(Protocol):
+    """A network at work. Called in turn, set by set."""
+
+    def stage(self, synced: SyncedSet, motion: MotionBuffer) -> Staged:
+        """Make the set ready; what cannot be used is among the rejections."""
+
+    def detect(self, staged: Staged, stamp_ns: int) -> tuple[Detection, ...]:
+        """Boxes of what was staged last, in the base frame at the stamp, best first. Rejections
+        and remarks are added to ``staged``."""
+
+
+def open_network(config: Config) -> Network:
+    """What the parameters name. Raises ContractError where a file is missing or does not fit,
+    ConfigError where CUDA was asked for and is not to be had."""
+    return FusionNetwork.from_config(config)
+
+
+def detector_of(
+    network: Network, config: Config, calibration: Calibration, each: Each = map
+) -> Detector:
+    """The detector of a network; ``each`` is that of Staging. Raises ConfigError where network
+    and sensors do not fit."""
+    if isinstance(network, FusionNetwork):
+        return FusionDetector(network, config, calibration, each)
+    raise TypeError(f"no detector for {type(network).__name__}")

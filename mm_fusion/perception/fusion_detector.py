@@ -1,0 +1,94 @@
+"""The fusion network at work: raw points and pictures into one graph, boxes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mm_fusion.config import Config, NetworkConfig
+from mm_fusion.errors import ConfigError
+from mm_fusion.perception.calibration import Calibration
+from mm_fusion.perception.contract import Contract
+from mm_fusion.perception.deskew import MotionBuffer
+from mm_fusion.perception.network import FusionNetwork, NetworkOutputs
+from mm_fusion.perception.staging import Each, Staged, Staging
+from mm_fusion.samples import Detection, Reason, Rejection, SyncedSet
+
+
+class FusionDetector:
+    """A fusion network with its buffers; see Detector."""
+
+    def __init__(
+        self, network: FusionNetwork, config: Config, calibration: Calibration, each: Each = map
+    ) -> None:
+        self._config = config
+        self._network = network
+        _check_fit(config.topics.camera_names(), network.contract, config.network)
+        self._staging = Staging(network.contract, calibration, each)
+
+    def stage(self, synced: SyncedSet, motion: MotionBuffer) -> Staged:
+        """Stage a set; what the network cannot do without and is not there takes the rest along."""
+        network = self._config.network
+        staged = self._staging.fill(
+            synced,
+            motion,
+            deskew=self._config.deskew.enabled,
+            use_lidar=network.use_lidar,
+            use_camera=network.use_camera,
+        )
+        there = {"points": staged.has_points, "images": any(staged.has_image)}
+        needed = {"points", "images"} - self._network.contract.may_be_absent
+        lacking = sorted(name for name in needed if not there[name])
+        if lacking:
+            staged.remarks.append(f"the network cannot do without {', '.join(lacking)}")
+            staged.has_points, staged.has_image = False, ()
+        return staged
+
+    def detect(self, staged: Staged, stamp_ns: int) -> tuple[Detection, ...]:
+        """The network's boxes above the threshold, best first; none where it has no input."""
+        if not (staged.has_points or any(staged.has_image)):
+            return ()
+        contract = self._network.contract
+        threshold = self._config.network.score_threshold
+        detections, impossible = boxes_above(
+            self._network.run(self._staging.inputs),
+            contract.classes,
+            contract.score_threshold if threshold < 0.0 else threshold,
+        )
+        if impossible:
+            detail = f"{impossible} boxes of impossible size, place or class"
+            staged.rejections.append(Rejection("network", stamp_ns, Reason.NON_FINITE, detail))
+        return detections
+
+
+def boxes_above(
+    outputs: NetworkOutputs, classes: Sequence[str], threshold: float
+) -> tuple[tuple[Detection, ...], int]:
+    """Detections with at least this score, and how many boxes were no boxes at all."""
+    boxes, scores, labels = outputs
+    wanted = ~(scores < threshold)  # a score that is no number is looked at, too
+    sane = np.isfinite(boxes).all(axis=1) & (boxes[:, 3:6] > 0.0).all(axis=1)
+    sane &= (scores >= 0.0) & (scores <= 1.0) & (labels >= 0) & (labels < len(classes))
+    chosen = np.flatnonzero(wanted & sane)
+    rows = boxes[chosen].astype(np.float64)
+    numbers = (labels[chosen].tolist(), scores[chosen].tolist(), rows[:, 6].tolist())
+    detections = tuple(
+        Detection(classes[label], score, row[:3], row[3:6], yaw, row[7:9])
+        for label, score, yaw, row in zip(*numbers, rows, strict=True)
+    )
+    return detections, int(np.count_nonzero(wanted & ~sane))
+
+
+def _check_fit(cameras: Sequence[str], contract: Contract, config: NetworkConfig) -> None:
+    slots = contract.camera_slots
+    if len(cameras) > slots:
+        raise ConfigError(
+            f"topics.cameras: the network has {slots} camera slots, got {len(cameras)} cameras"
+        )
+    for name, used, wanted in (
+        ("points", config.use_lidar, "network.use_lidar"),
+        ("images", config.use_camera, "network.use_camera"),
+    ):
+        if not used and name not in contract.may_be_absent:
+            raise ConfigError(f"{wanted}: must be true: the network cannot do without {name}")
