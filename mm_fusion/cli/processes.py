@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mm_fusion import resources
+from mm_fusion import resources, shared_memory
 from mm_fusion.errors import StageError
 
 STOP_S = 20.0
@@ -114,9 +114,16 @@ class Child:
 
     def kill(self) -> None:
         """End it at once; for the way out of a failure."""
-        if not self.ended:
-            self._process.kill()
-            self._process.wait()
+        end_at_once(self._process)
+
+
+def end_at_once(process: subprocess.Popen[Any]) -> None:
+    """SIGKILL, and remove the shared memory that the process then cannot remove itself."""
+    if process.poll() is None:
+        segments = shared_memory.owned_by(process.pid)
+        process.kill()
+        process.wait()
+        shared_memory.remove(segments)
 
 
 def _cpu_s(pid: int) -> float:

@@ -121,6 +121,8 @@ def facts(seen: Observations) -> dict[str, Any]:
             "wmem_max": host.wmem_max,
             "shm_size": host.shm_size,
             "shm_free": host.shm_free,
+            "stale_segments": host.stale_segments,
+            "stale_bytes": host.stale_bytes,
             "environment": host.environment,
         }
     return out

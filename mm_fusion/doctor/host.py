@@ -12,6 +12,7 @@ from mm_fusion.config import Config
 from mm_fusion.doctor.findings import Finding, error, info, warn
 from mm_fusion.doctor.observations import HostFacts, ModelFacts, Observations
 from mm_fusion.errors import MmFusionError
+from mm_fusion.shared_memory import stale_segments
 
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 VARIABLES = (
@@ -39,12 +40,15 @@ def read_host(environment: Mapping[str, str], rmw: str = "", root: str = "/") ->
     profile = next((kept[v] for v in PROFILE_VARIABLES if v in kept), "")
     wanted, problem = read_profile(profile or str(resources.share_path("config/fastdds.xml")))
     size, free = _shared_memory(Path(root) / "dev/shm")
+    stale = stale_segments(Path(root) / "dev/shm")
     return HostFacts(
         environment=kept,
         rmem_max=_number(Path(root) / "proc/sys/net/core/rmem_max"),
         wmem_max=_number(Path(root) / "proc/sys/net/core/wmem_max"),
         shm_size=size,
         shm_free=free,
+        stale_segments=stale.count,
+        stale_bytes=stale.total_bytes,
         rmw=rmw or kept.get("RMW_IMPLEMENTATION", ""),
         profile=profile,
         profile_error=problem,
@@ -128,7 +132,7 @@ def check_host(seen: Observations) -> list[Finding]:
             " mm_fusion do so themselves): Fast DDS' defaults lose most of such messages."
         )
         findings.append(warn("profile", "FASTRTPS_DEFAULT_PROFILES_FILE", what, remedy))
-    return findings + _check_buffers(host) + _check_shared_memory(host)
+    return findings + _check_buffers(host) + _check_shared_memory(host) + _check_stale(host)
 
 
 def _check_buffers(host: HostFacts) -> list[Finding]:
@@ -164,6 +168,17 @@ def _check_shared_memory(host: HostFacts) -> list[Finding]:
     if host.shm_free < 4 * wanted:
         return [warn("shared-memory", "/dev/shm", what, remedy)]
     return []
+
+
+def _check_stale(host: HostFacts) -> list[Finding]:
+    if not host.stale_segments:
+        return []
+    what = (
+        f"{host.stale_segments} segments of Fast DDS, {host.stale_bytes >> 20} MiB, belong to"
+        " processes that were killed"
+    )
+    remedy = "Run: fastdds shm clean (it removes what no living process has locked)."
+    return [warn("stale-segments", "/dev/shm", what, remedy)]
 
 
 def _check_environment(given: Mapping[str, str]) -> list[Finding]:

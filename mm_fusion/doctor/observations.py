@@ -200,6 +200,8 @@ class HostFacts:
     receive_wanted: int = 0
     send_wanted: int = 0
     segment_wanted: int = 0
+    stale_segments: int = 0
+    stale_bytes: int = 0
     profile_error: str = ""
 
 

@@ -57,7 +57,8 @@ def report_of(host: HostFacts | None = None, largest: int = 6_000_000, **more: A
 
 
 def host_findings(**changed: Any) -> list[str]:
-    known = {"profile", "rmw", "socket-buffer", "shared-memory", "discovery", "domain"}
+    known = {"profile", "rmw", "socket-buffer", "shared-memory", "stale-segments"}
+    known |= {"discovery", "domain"}
     report = report_of(dataclasses.replace(GOOD, **changed))
     return [f"{f.severity.value} {f.code} {f.subject}" for f in report.findings if f.code in known]
 
@@ -73,6 +74,7 @@ def test_of_a_host_in_order_nothing_is_said() -> None:
         ({"wmem_max": 212_992}, "warn socket-buffer net.core.wmem_max"),
         ({"shm_size": 64 * MIB, "shm_free": 64 * MIB}, "error shared-memory /dev/shm"),
         ({"shm_size": 512 * MIB, "shm_free": 400 * MIB}, "warn shared-memory /dev/shm"),
+        ({"stale_segments": 3, "stale_bytes": 400 * MIB}, "warn stale-segments /dev/shm"),
         ({"profile": ""}, "warn profile FASTRTPS_DEFAULT_PROFILES_FILE"),
         ({"profile_error": "no.xml: not found"}, "error profile Fast DDS profile"),
         ({"rmw": "rmw_cyclonedds_cpp"}, "warn rmw RMW_IMPLEMENTATION"),

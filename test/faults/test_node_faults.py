@@ -21,6 +21,8 @@ from support import live_drive as drive
 from support.live import PATIENCE_S, ROOT, Bench, environment, wait_for
 from tf2_msgs.msg import TFMessage
 
+from mm_fusion.cli.processes import end_at_once
+
 pytestmark = pytest.mark.ros
 
 SENSORS = ("camera/image_raw", "camera/camera_info", "lidar/points")
@@ -67,9 +69,7 @@ def broken_node(
     try:
         yield process, log
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        end_at_once(process)
 
 
 def advertise(bench: Bench) -> None:

@@ -23,6 +23,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from support.live_drive import Event
 
+from mm_fusion.cli.processes import end_at_once
 from mm_fusion.nodes import qos
 from mm_fusion.nodes.dynamic import message_class
 
@@ -92,9 +93,7 @@ class NodeProcess:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        end_at_once(self.process)
         self._file.close()
         if kind is not None:
             print(f"--- log of {self.name}\n{self.log()}")
