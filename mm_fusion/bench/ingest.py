@@ -246,7 +246,9 @@ def loaded(logs: Path, streams: list[Stream], profile: Path | None) -> dict[str,
         "sent": sent,
         "arrived_share": round(sum(came.values()) / sum(sent.values()), 4),
         "age_ms": {n.partition(" ")[2]: _ages(t["age_ms"]) for n, t in turns.items()},
-        "core_share": round(sum(t["cpu_ms"] / t["wall_ms"] for t in list(turns.values())[:1]), 3),
+        "core_share": round(
+            sum(t["cpu_ms"] / max(t["wall_ms"], 1.0) for t in list(turns.values())[:1]), 3
+        ),
     }
 
 
