@@ -20,9 +20,9 @@ F64 = npt.NDArray[np.float64]
 Rng = np.random.Generator
 
 
-def build_town(rng: Rng, extent_m: float) -> Town:
-    """Draw a town within ``extent_m`` of the origin."""
-    layout, table = Layout(rng, extent_m), MaterialTable()
+def build_town(rng: Rng, extent_m: float, slope: float | None = None) -> Town:
+    """Draw a town within ``extent_m`` of the origin; ``slope`` as in Layout."""
+    layout, table = Layout(rng, extent_m, slope), MaterialTable()
     style = Style(
         parked=float(rng.choice([0.05, 0.3, 0.6, 0.85])),
         houses=float(rng.uniform(0.4, 0.9)),

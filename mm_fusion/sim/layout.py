@@ -60,9 +60,14 @@ class Block:
 
 
 class Layout:
-    """Streets, blocks and ground of a town, drawn by ``rng`` within ``extent_m`` of the origin."""
+    """Streets, blocks and ground of a town, drawn by ``rng`` within ``extent_m`` of the origin.
 
-    def __init__(self, rng: np.random.Generator, extent_m: float) -> None:
+    ``slope`` (rise over run) is the steepest of its hills, None leaves it to chance.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, extent_m: float, slope: float | None = None
+    ) -> None:
         self.extent_m = extent_m
         self.pavement_m = float(rng.uniform(1.9, 3.6))
         self.columns = _streets(rng, extent_m)  # run north-south, one per x
@@ -77,7 +82,8 @@ class Layout:
         hill = rng.uniform(0.0, 2 * np.pi)
         self._hill_k = rng.uniform(0.02, 0.05) * np.array([np.cos(hill), np.sin(hill)])
         # the steepest slope, on which half the towns have next to nothing
-        self._hill_slope = 0.07 * float(rng.uniform(0, 1)) ** 2
+        drawn = 0.07 * float(rng.uniform(0, 1)) ** 2
+        self._hill_slope = drawn if slope is None else slope
         self._hill_phase = rng.uniform(0, 2 * np.pi)
 
     def _blocks(self) -> list[Block]:

@@ -44,12 +44,18 @@ class Style:
 
 @dataclass(eq=False)
 class Town:
-    """A furnished layout: the unlabelled mesh, the standing objects, and the model library."""
+    """A furnished layout: the unlabelled mesh, the standing objects, and the model library.
+
+    The first ``ground`` meshes of ``scenery`` are the ground; ``soil`` are its materials, which
+    banks of earth and grass among the others share.
+    """
 
     layout: Layout
     table: MaterialTable
     style: Style
     scenery: list[Mesh] = field(default_factory=list)
+    ground: int = 0
+    soil: tuple[int, ...] = ()
     lamps: list[F64] = field(default_factory=list)  # where street lamps shine from, [3] each
     standing: list[StandingObject] = field(default_factory=list)
     cars: list[ObjectModel] = field(default_factory=list)
@@ -68,6 +74,8 @@ def lay_ground(town: Town, make: SceneryFactory, rng: Rng) -> None:
     ]
     if town.style.markings:
         town.scenery.append(_markings(town.layout, make, rng))
+    town.ground = len(town.scenery)
+    town.soil = (make.grass, make.earth)
 
 
 # ------------------------------------------------------------------------------- ground

@@ -97,6 +97,8 @@ class World:
     """A town, its traffic and the ego vehicle. Times are seconds since the drive's start.
 
     ``route`` is the ego vehicle's path and its way [T] at steps of STEP_S, None if not known.
+    With ``named_scenery`` the meshes of ``town.scenery`` have the ids -2, -3, ... in their order
+    instead of -1, so that a ray says which it met.
     """
 
     def __init__(
@@ -106,13 +108,14 @@ class World:
         movers: Sequence[Mover],
         threads: int = 1,
         route: tuple[Path, F64] | None = None,
+        named_scenery: bool = False,
     ) -> None:
         self.town, self.ego, self.movers, self.route = town, ego, list(movers), route
         self.materials: MaterialArrays = town.table.arrays()
         self._threads = threads
         self._first_mover = len(town.standing)
         meshes = list(town.scenery)
-        ids = [-1] * len(meshes)
+        ids = [-2 - k if named_scenery else -1 for k in range(len(meshes))]
         for k, item in enumerate(town.standing):
             meshes.append(item.model.meshes[0].placed(item.position, item.yaw_rad))
             ids.append(k)
@@ -243,10 +246,15 @@ def build_world(
     demand: Demand,
     turns: int = 3,
     threads: int = 1,
+    slope: float | None = None,
+    named_scenery: bool = False,
 ) -> World:
-    """Draw a town, a route for the ego vehicle of up to ``turns`` turns, and its traffic."""
-    town = build_town(rng, extent_m)
+    """Draw a town, a route for the ego vehicle of up to ``turns`` turns, and its traffic.
+
+    ``slope`` is that of Layout, ``named_scenery`` that of World.
+    """
+    town = build_town(rng, extent_m, slope)
     path = ego_route(town, rng, demand.ego_speed_ms * duration_s + 20.0, turns)
     way, movers = drive_traffic(town, rng, path, demand, duration_s)
     ego = EgoMotion(town.layout, path, way, STEP_S)
-    return World(town, ego, movers, threads, (path, way))
+    return World(town, ego, movers, threads, (path, way), named_scenery)
