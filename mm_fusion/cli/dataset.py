@@ -22,6 +22,7 @@ HELP = "write labelled frames to train on"
 EXAMPLES = """examples:
   mm_fusion dataset --sim --frames 2000 --out data/train
   mm_fusion dataset --sim --frames 200 --seed 9 --lidar vlp16 --weather rain --out data/rain16
+  mm_fusion dataset --variants data/val --frames 256
   mm_fusion dataset --bag out/drive --out data/drive
   mm_fusion dataset --kitti kitti/object --out data/kitti
   mm_fusion dataset --nuscenes nuscenes/mini --out data/nuscenes
@@ -43,7 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kitti", type=Path, metavar="DIR", help="KITTI object detection: velodyne, image_2, ..."
     )
     source.add_argument("--nuscenes", type=Path, metavar="DIR", help="nuScenes v1.0")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the frames")
+    source.add_argument(
+        "--variants",
+        type=Path,
+        metavar="DIR",
+        help="the scenes of the simulated set in DIR once more, into DIR/variants: in fog, rain"
+        " and dark, and with pictures that are late or stand still",
+    )
+    parser.add_argument("--out", type=Path, help="folder for the frames")
+    parser.add_argument("--only", metavar="NAMES", help="with --variants: these, by commas")
     parser.add_argument(
         "--frames", type=int, help="how many in all (1000 simulated ones; all there are)"
     )
@@ -70,15 +79,47 @@ def run(args: argparse.Namespace) -> int:
 
     if args.frames is not None and args.frames < 1:
         raise ConfigError(f"--frames: must be 1 or more, got {args.frames}")
+    if args.variants is not None:
+        return _variants(args)
+    if args.out is None:
+        raise ConfigError("--out: a folder for the frames is needed")
+    if args.only is not None:
+        raise ConfigError("--only goes with --variants only")
     options, jobs, total = _plan(args)
     writing.claim(args.out, options)
     show = Progress()
     result = writing.run_jobs(
         args.out, jobs, args.workers, total, lambda share: show(share, "dataset")
     )
-    lines = [f"{args.out}: {result['frames']} frames, {result['written']} of them new"]
+    return _tell(args.out, result, args.json)
+
+
+def _variants(args: argparse.Namespace) -> int:
+    """Write the variants of a set and say what there is."""
+    from mm_fusion.datasets import writing
+    from mm_fusion.sim.variants import VARIANTS
+
+    if args.out is not None:
+        raise ConfigError("--out: variants go into the folder of their set")
+    names = tuple(args.only.split(",")) if args.only else tuple(VARIANTS)
+    folder = args.variants
+    jobs, count = writing.variant_jobs(folder, args.frames or sys.maxsize, names)
+    total, show = count * len(names), Progress()
+    result = writing.run_jobs(
+        folder,
+        jobs,
+        args.workers,
+        total,
+        lambda share: show(share, "variants"),
+        writing.VARIANT_FILES,
+    )
+    return _tell(folder, result, args.json)
+
+
+def _tell(folder: Path, result: dict[str, Any], as_json: bool) -> int:
+    lines = [f"{folder}: {result['frames']} frames, {result['written']} of them new"]
     lines += [f"  {key}: {value}" for key, value in result.items()]
-    print_result(result, args.json, "\n".join(lines))
+    print_result(result, as_json, "\n".join(lines))
     return 0
 
 

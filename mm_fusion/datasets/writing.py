@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,12 +23,14 @@ from mm_fusion.datasets.nuscenes import NuScenesFolder
 from mm_fusion.errors import ConfigError
 from mm_fusion.sim.frames import FRAMES_PER_DRIVE, write_drive
 from mm_fusion.sim.rigs import Wanted
+from mm_fusion.sim.variants import FOLDER, VARIANTS, write_drive_variants
 
 MANIFEST = "dataset.json"
 _FOLDERS: dict[str, type[KittiFolder] | type[NuScenesFolder]] = {
     "kitti": KittiFolder,
     "nuscenes": NuScenesFolder,
 }
+VARIANT_FILES = f"{FOLDER}/*/*.npz"
 _CHUNK = 16  # frames of a folder that one job reads
 # One thread a process: several processes share the cores better than one does.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -53,6 +55,22 @@ class DriveJob:
     def run(self, out: Path) -> int:
         """Simulate."""
         return write_drive(out, self.drive, self.frames, self.seed, self.wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class VariantJob:
+    """The frames of one simulated drive once more, under what goes wrong."""
+
+    drive: int
+    frames: range
+    seed: int
+    wanted: Wanted
+    names: tuple[str, ...]
+
+    def run(self, out: Path) -> int:
+        """Simulate."""
+        told = (self.drive, self.frames, self.seed, self.wanted, self.names)
+        return write_drive_variants(out, *told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +129,39 @@ def sim_jobs(frames: int, seed: int, wanted: Wanted) -> list[Job]:
     ]
 
 
+def variant_jobs(folder: Path, limit: int, names: Sequence[str]) -> tuple[list[Job], int]:
+    """Variants of the first ``limit`` frames of a simulated set, and of how many frames that is.
+
+    Raises ConfigError where the folder holds no simulated set, or a name is not known.
+    """
+    made = read_manifest(folder)
+    if made.get("source") != "sim":
+        raise ConfigError(f"{folder}: variants can be made of simulated sets only")
+    unknown = sorted(set(names) - set(VARIANTS))
+    if unknown:
+        known = ", ".join(VARIANTS)
+        raise ConfigError(f"--only: {', '.join(unknown)}: no such variant; there are {known}")
+    count = min(len(list(folder.glob("*.npz"))), limit)
+    wanted = Wanted(**{f.name: made[f.name] for f in fields(Wanted) if f.name in made})
+    starts = range(0, count, FRAMES_PER_DRIVE)
+    jobs: list[Job] = [
+        VariantJob(
+            k, range(n, min(n + FRAMES_PER_DRIVE, count)), made["seed"], wanted, tuple(names)
+        )
+        for k, n in enumerate(starts)
+    ]
+    return jobs, count
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a set is made of. Raises ConfigError where the folder does not say."""
+    try:
+        made = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder}: no set of frames: {MANIFEST}: {error}") from error
+    return dict(made)
+
+
 def folder_jobs(kind: str, folder: Path, limit: int, pixels: int) -> list[FolderJob]:
     """Up to ``limit`` frames of a KITTI or nuScenes folder (``kind``)."""
     count = min(len(_FOLDERS[kind](folder, pixels)), limit)
@@ -127,10 +178,7 @@ def claim(out: Path, options: dict[str, Any]) -> None:
     manifest = out / MANIFEST
     made = {"format": FORMAT, **options}
     if manifest.exists():
-        try:
-            there = json.loads(manifest.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ConfigError(f"{manifest}: not JSON: {error}") from error
+        there = read_manifest(out)
         differing = sorted(k for k in {*there, *made} if there.get(k) != made.get(k))
         if differing:
             what = ", ".join(f"{k} {there.get(k)!r}, now {made.get(k)!r}" for k in differing)
@@ -141,11 +189,16 @@ def claim(out: Path, options: dict[str, Any]) -> None:
 
 
 def run_jobs(
-    out: Path, jobs: Sequence[Job], workers: int, total: int, show: Callable[[float], None]
+    out: Path,
+    jobs: Sequence[Job],
+    workers: int,
+    total: int,
+    show: Callable[[float], None],
+    pattern: str = "*.npz",
 ) -> dict[str, Any]:
     """Run all jobs in ``workers`` processes; ``show`` is told the share done of ``total`` frames.
 
-    The answer says how many frames there are and how many of them are new.
+    The answer says how many frames, files of ``pattern``, there are and how many of them are new.
     """
     if workers < 1:
         raise ConfigError(f"workers: must be 1 or more, got {workers}")
@@ -164,12 +217,12 @@ def run_jobs(
             while waiting:
                 done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
                 written += sum(future.result() for future in done)
-                show(min(_there(out) / max(total, 1), 0.99))
+                show(min(sum(1 for _ in out.glob(pattern)) / max(total, 1), 0.99))
         finally:
             pool.shutdown(cancel_futures=True)
     show(1.0)
     spent_s = time.monotonic() - begun
-    files = sorted(out.glob("*.npz"))
+    files = sorted(out.glob(pattern))
     size = sum(f.stat().st_size for f in files)
     return {
         "folder": str(out),
@@ -179,10 +232,6 @@ def run_jobs(
         "frames_per_s": round(written / max(spent_s, 1e-9), 2),
         "kilobytes_per_frame": round(size / max(len(files), 1) / 1000.0, 1),
     }
-
-
-def _there(out: Path) -> int:
-    return sum(1 for _ in out.glob("*.npz"))
 
 
 @contextmanager

@@ -34,8 +34,8 @@ RANGE_HIGH_M = np.array([51.2, 25.6, 4.0])
 # What is labelled: more than the network looks at, so that another one may look further.
 LABELLED_LOW_M = np.array([-45.0, -50.0])
 LABELLED_HIGH_M = np.array([80.0, 50.0])
-_EXTENT_M = 100.0
-_DRIVE_S = 20.0
+EXTENT_M = 100.0
+DRIVE_S = 20.0
 _PERIOD_S = 0.1
 _LOOKS = 20  # rays that ask how much of an object can be seen
 
@@ -153,27 +153,32 @@ def make_frame(
     world = world.with_movers(companions(world, t, rng))
     measured = sweep(world, rig.lidar, t, rng, rig.weather)
     states = world.objects_in_base(t)
-    cloud = _cloud(world, rig, measured, (t, t), rng)
+    cloud = placed_cloud(world, rig, measured, (t, t), rng)
     exposed = t + float(rng.uniform(-0.05, 0.05))
     picture = render(world, rig.camera, exposed, rig.light, rng, rays)
-    # the believed camera, moved with the ego vehicle from the stamp to the exposure
-    camera_from_base = (
-        rig.believed_base_from_camera.inverse() @ world.pose(exposed).inverse() @ world.pose(t)
-    )
-    camera_from_believed = camera_from_base @ rig.believed_from_base.inverse()
     before = None
     if previous:
         earlier = sweep(world, rig.lidar, t - _PERIOD_S, rng, rig.weather)
-        before = _cloud(world, rig, earlier, (t - _PERIOD_S, t), rng)
+        before = placed_cloud(world, rig, earlier, (t - _PERIOD_S, t), rng)
     return LabelledFrame(
         cloud,
         (picture.image,),
-        (rig.camera.k @ camera_from_believed.matrix()[:3]).astype(np.float32)[None],
+        believed_projection(world, rig, t, exposed).astype(np.float32)[None],
         _objects(world, rig, (measured, picture), states, (t, exposed)),
         class_map(picture, states),
         previous=before,
         conditions=_conditions(rig, exposed - t),
     )
+
+
+def believed_projection(world: World, rig: Rig, t: float, exposed: float) -> F64:
+    """pixel_from_base [3,4] of the believed base frame at ``t`` into the believed camera, which
+    the ego vehicle has carried on until ``exposed``."""
+    camera_from_base = (
+        rig.believed_base_from_camera.inverse() @ world.pose(exposed).inverse() @ world.pose(t)
+    )
+    camera_from_believed = camera_from_base @ rig.believed_from_base.inverse()
+    return np.asarray(rig.camera.k @ camera_from_believed.matrix()[:3])
 
 
 def _conditions(rig: Rig, offset_s: float) -> dict[str, Any]:
@@ -190,7 +195,7 @@ def _conditions(rig: Rig, offset_s: float) -> dict[str, Any]:
     }
 
 
-def _cloud(
+def placed_cloud(
     world: World, rig: Rig, measured: Sweep, span: tuple[float, float], rng: np.random.Generator
 ) -> Cloud:
     """A sweep that ended at the first of ``span``, in the believed base frame at the second."""
@@ -260,9 +265,9 @@ def write_drive(
     if all(name.exists() for name in names):
         return 0
     rng = np.random.default_rng([seed, drive])
-    world = build_world(rng, _EXTENT_M, _DRIVE_S, random_demand(rng))
+    world = build_world(rng, EXTENT_M, DRIVE_S, random_demand(rng))
     written = 0
-    for k, (name, t) in enumerate(zip(names, _frame_times(world), strict=False)):
+    for k, (name, t) in enumerate(zip(names, frame_times(world), strict=False)):
         if name.exists():
             continue
         own = np.random.default_rng([seed, drive, k])
@@ -277,10 +282,10 @@ def write_drive(
     return written
 
 
-def _frame_times(world: World) -> F64:
+def frame_times(world: World) -> F64:
     """Times [FRAMES_PER_DRIVE] spread over the drive by a mix of time and way, so that standing
     adds little. They do not depend on how many frames are asked for."""
-    t = np.arange(0.5, _DRIVE_S - 0.5, 0.1)
+    t = np.arange(0.5, DRIVE_S - 0.5, 0.1)
     speed = np.linalg.norm(world.ego.velocity(t), axis=1)
     progress = np.cumsum(speed + 1.0)
     wanted = np.linspace(progress[0], progress[-1], FRAMES_PER_DRIVE)

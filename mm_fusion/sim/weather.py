@@ -32,6 +32,13 @@ class Weather:
     def random(rng: np.random.Generator, kind: str) -> Weather:
         """A weather of one of KINDS, from hardly noticed to heavy."""
         heavy = float(rng.uniform(0.0, 1.0))
+        if kind == "dry":
+            return Weather(wet=float(rng.uniform(0.3, 1.0)) if rng.random() < 0.1 else 0.0)
+        return Weather.of(kind, heavy)
+
+    @staticmethod
+    def of(kind: str, heavy: float) -> Weather:
+        """A weather of one of KINDS, ``heavy`` from 0, hardly noticed, to 1."""
         if kind == "rain":
             visibility = float(np.exp(np.log(4000) - heavy * np.log(10)))
             return Weather(kind, 0.001 + 0.006 * heavy, 0.0015 * (0.1 + heavy), visibility, 1.0)
@@ -41,7 +48,7 @@ class Weather:
         if kind == "snow":
             visibility = float(np.exp(np.log(1500) - heavy * np.log(8)))
             return Weather(kind, 0.002 + 0.008 * heavy, 0.004 * (0.1 + heavy), visibility, 0.4)
-        return Weather(wet=float(rng.uniform(0.3, 1.0)) if rng.random() < 0.1 else 0.0)
+        return Weather()
 
     def clutter_ranges(self, count: int, rng: np.random.Generator) -> F32:
         """How far [N] beams come before a drop sends them back; inf for most.
