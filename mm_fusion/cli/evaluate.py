@@ -1,40 +1,96 @@
-"""Score a run against the ground truth of a bag.
+"""Score a run against the ground truth of a bag, or networks on a folder of labelled frames.
 
 Detection: average precision by centre distance at 0.5, 1, 2 and 4 m per class and in the mean, as
 nuScenes defines it. Pose: absolute and relative trajectory errors. The scores go to
 DIR/evaluation.json and, in short, into DIR/summary.json.
+
+With --ablation DIR holds frames as `mm_fusion dataset` writes them. Fused, camera only and LIDAR
+only are compared on them, with --faults also under what may go wrong with a sensor. The table goes
+to OUT/ablation.json and OUT/ablation.png; a run broken off goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mm_fusion.cli.options import add_json_argument, print_result
+from mm_fusion.cli.options import Progress, add_json_argument, print_result
+from mm_fusion.errors import ConfigError
 
 NAME = "evaluate"
-HELP = "score a run against the ground truth of a bag"
+HELP = "score a run, or a network under faults, against ground truth"
 EXAMPLES = """examples:
   mm_fusion evaluate out/replay --truth out/drive
   mm_fusion evaluate out/demo --truth out/demo/drive --json > scores.json
+  mm_fusion evaluate data/val --ablation --faults --model models/fusion.onnx \\
+      --camera-model out/camera/fusion.onnx --lidar-model out/lidar/fusion.onnx --out out/ablation
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``mm_fusion evaluate``."""
-    parser.add_argument("directory", type=Path, metavar="DIR", help="output of replay or demo")
-    parser.add_argument("--truth", type=Path, required=True, metavar="BAG", help="bag with truth")
+    parser.add_argument(
+        "directory", type=Path, metavar="DIR", help="output of replay or demo, or frames"
+    )
+    parser.add_argument("--truth", type=Path, metavar="BAG", help="bag with truth, for a run")
+    group = parser.add_argument_group("networks on labelled frames")
+    group.add_argument("--ablation", action="store_true", help="fused, camera only, LIDAR only")
+    group.add_argument("--faults", action="store_true", help="and all that under faults")
+    group.add_argument("--model", type=Path, help="the fused network (the packaged one)")
+    group.add_argument("--camera-model", type=Path, help="one trained for the camera alone")
+    group.add_argument("--lidar-model", type=Path, help="one trained for the LIDAR alone")
+    group.add_argument("--out", type=Path, default=Path("out/ablation"), help="(out/ablation)")
+    group.add_argument("--frames", type=int, default=0, metavar="N", help="the first N (all)")
+    group.add_argument(
+        "--fault-frames", type=int, default=0, metavar="N", help="the first N under faults (all)"
+    )
+    group.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    group.add_argument("--provider", choices=("auto", "cuda", "cpu"), default="auto")
     add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the scores."""
+    if args.ablation:
+        return _ablation(args)
+    if args.truth is None or args.faults:
+        raise ConfigError("evaluate: give --truth BAG for a run, or --ablation for frames")
     from mm_fusion.evaluation.evaluate import evaluate_run
 
     scores = evaluate_run(args.directory, args.truth)
     print_result(scores, args.json, text(scores))
+    return 0
+
+
+def _ablation(args: argparse.Namespace) -> int:
+    """Compare networks on frames."""
+    from mm_fusion import resources
+    from mm_fusion.evaluation import ablation, ablation_table
+    from mm_fusion.perception.network import PACKAGED_MODEL
+
+    if args.truth is not None:
+        raise ConfigError("--truth: frames carry their own truth")
+    for name in ("frames", "fault_frames"):
+        if getattr(args, name) < 0:
+            raise ConfigError(f"--{name.replace('_', '-')}: must be 0 or more")
+    options = ablation.Options(
+        args.directory,
+        args.out,
+        args.model or resources.share_path(PACKAGED_MODEL),
+        args.camera_model,
+        args.lidar_model,
+        args.faults,
+        args.frames,
+        args.fault_frames,
+        args.workers,
+        args.provider,
+    )
+    result = ablation.evaluate_ablation(options, Progress())
+    ablation_table.picture(result, args.out / "ablation.png")
+    print_result(result, args.json, ablation_table.text(result))
     return 0
 
 

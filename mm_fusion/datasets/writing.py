@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +16,7 @@ from mm_fusion.datasets.frame import FORMAT, read_frame, write_frame
 from mm_fusion.datasets.kitti import KittiFolder
 from mm_fusion.datasets.labelled_bag import read_bag
 from mm_fusion.datasets.nuscenes import NuScenesFolder
+from mm_fusion.datasets.pool import run_all
 from mm_fusion.errors import ConfigError
 from mm_fusion.sim.frames import FRAMES_PER_DRIVE, write_drive
 from mm_fusion.sim.rigs import Wanted
@@ -32,8 +29,6 @@ _FOLDERS: dict[str, type[KittiFolder] | type[NuScenesFolder]] = {
 }
 VARIANT_FILES = f"{FOLDER}/*/*.npz"
 _CHUNK = 16  # frames of a folder that one job reads
-# One thread a process: several processes share the cores better than one does.
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Job(Protocol):
@@ -200,26 +195,12 @@ def run_jobs(
 
     The answer says how many frames, files of ``pattern``, there are and how many of them are new.
     """
-    if workers < 1:
-        raise ConfigError(f"workers: must be 1 or more, got {workers}")
     begun = time.monotonic()
-    written = 0
-    with _one_thread_each():
-        # an interrupt is the parent's to answer: workers finish the job they are at
-        pool = ProcessPoolExecutor(
-            workers,
-            multiprocessing.get_context("spawn"),
-            initializer=signal.signal,
-            initargs=(signal.SIGINT, signal.SIG_IGN),
-        )
-        try:
-            waiting: set[Future[int]] = {pool.submit(job.run, out) for job in jobs}
-            while waiting:
-                done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
-                written += sum(future.result() for future in done)
-                show(min(sum(1 for _ in out.glob(pattern)) / max(total, 1), 0.99))
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+    def tick() -> None:
+        show(min(sum(1 for _ in out.glob(pattern)) / max(total, 1), 0.99))
+
+    written = sum(run_all([partial(job.run, out) for job in jobs], workers, tick))
     show(1.0)
     spent_s = time.monotonic() - begun
     files = sorted(out.glob(pattern))
@@ -232,21 +213,6 @@ def run_jobs(
         "frames_per_s": round(written / max(spent_s, 1e-9), 2),
         "kilobytes_per_frame": round(size / max(len(files), 1) / 1000.0, 1),
     }
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Workers that start within have one thread for linear algebra."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def options_of(source: str, **more: Any) -> dict[str, Any]:

@@ -44,14 +44,17 @@ def average_precision(scores: npt.ArrayLike, hits: npt.ArrayLike, positives: int
     NaN where there is nothing to find.
     """
     hit = np.asarray(hits, dtype=bool)[_order(scores)]
-    return _area(hit, np.ones(len(hit)), positives)
+    return weighted_precision(hit, np.ones(len(hit)), positives)
 
 
-def _area(hit: Bools, weight: F64, positives: float) -> float:
-    """AP of detections in their order, each counted ``weight`` times."""
+def weighted_precision(hit: Bools, weight: F64, positives: float) -> float:
+    """AP of detections [N], most confident first, each counted ``weight`` times. NaN where there
+    is nothing to find."""
     if positives == 0:
         return math.nan
-    if not (hit & (weight > 0)).any():
+    # what is not counted must not leave points on the curve either
+    hit, weight = hit[weight > 0], weight[weight > 0]
+    if not hit.any():
         return 0.0
     true, all_so_far = np.cumsum(hit * weight), np.cumsum(weight)
     precision, recall = true / np.maximum(all_so_far, 1e-9), true / positives
@@ -320,7 +323,7 @@ class _Pooled:
 
     def precision(self, times: F64) -> float:
         """AP where set number i is counted ``times[i]`` times."""
-        return _area(self.hit, times[self.frame], float(self.positives @ times))
+        return weighted_precision(self.hit, times[self.frame], float(self.positives @ times))
 
 
 def _interval(

@@ -58,9 +58,7 @@ class Variant:
 
     def fits(self, rig: Rig) -> bool:
         """Whether it changes such a frame: fog comes over dry days only, night over days."""
-        return not (self.kind or self.night) or (
-            not rig.light.night and rig.weather.kind == "dry"
-        )
+        return not (self.kind or self.night) or (not rig.light.night and rig.weather.kind == "dry")
 
 
 VARIANTS: dict[str, Variant] = {
@@ -126,9 +124,7 @@ def make_variant(
     picture = render(wider, rig.camera, exposed, rig.light, rng)
     told = {**stored.conditions, "variant": name, "weather": rig.weather.kind}
     told.update(night=rig.light.night, visibility_m=round(rig.weather.visibility_m))
-    return replace(
-        stored, cloud=cloud, images=(picture.image,), previous=None, conditions=told
-    )
+    return replace(stored, cloud=cloud, images=(picture.image,), previous=None, conditions=told)
 
 
 def _changed(rig: Rig, variant: Variant, rng: np.random.Generator) -> Rig:
