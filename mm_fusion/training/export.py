@@ -23,17 +23,12 @@ import yaml
 from mm_fusion.errors import StageError
 from mm_fusion.perception.contract import NetworkInputs
 from mm_fusion.perception.network import FusionNetwork
-from mm_fusion.training.dataset import POINT_BUDGET, list_frames, load_frame
-from mm_fusion.training.network_torch import (
-    CLASSES,
-    IMAGE_HEIGHT_PX,
-    IMAGE_WIDTH_PX,
-    TOP_K,
-    DeployedNet,
-    FusionNet,
-)
+from mm_fusion.training.dataset import POINT_BUDGET, limit_points
+from mm_fusion.training.frames import CLASSES, list_frames, load_frame
+from mm_fusion.training.network_torch import TOP_K, DeployedNet, FusionNet
 from mm_fusion.training.train import read_checkpoint
 from mm_fusion.training.validate import validate
+from mm_fusion.training.views import IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX
 
 FORMAT_VERSION = 1
 OPSET = 18
@@ -78,7 +73,7 @@ def frame_inputs(path: Path) -> Arrays:
     """A training frame as the network's inputs."""
     frame = load_frame(path)
     return {
-        "points": frame.points[:POINT_BUDGET],
+        "points": limit_points(frame.points, POINT_BUDGET),
         "images": frame.image[None],
         "pixel_from_base": frame.pixel_from_base[None].astype(np.float32),
         "has_points": np.ones(1, np.float32),

@@ -9,13 +9,21 @@ import torch.nn.functional as F
 
 from mm_fusion.datasets.frame import UNKNOWN_CLASS
 from mm_fusion.training.dataset import Batch
-from mm_fusion.training.network_torch import Maps, project, sample
+from mm_fusion.training.network_torch import Maps
+from mm_fusion.training.views import (
+    IMAGE_HEIGHT_PX,
+    IMAGE_WIDTH_PX,
+    depth_position,
+    project,
+)
 
 # offset x y, z, log size, sin cos yaw, velocity: one frame says little about velocity
 BOX_WEIGHTS = (1.0, 1.0, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.1, 0.1)
 BOX_SCALE = 0.4
-SEGMENTATION_SCALE = 2.0  # the image encoder learns mostly from it
-DEPTH_SCALE = 1.0
+SPREAD_SCALE = 0.1
+SPREAD_OF = (0, 0, 1, 2, 2, 2, 3, 3, 4, 4)  # which spread tells the error of a regression
+SEGMENTATION_SCALE = 1.0  # the image encoder learns mostly from it
+DEPTH_SCALE = 0.3
 DEPTH_POINT_STEP = 4  # every fourth point teaches depth well enough
 SEGMENTATION_WEIGHTS = (1.0, 2.0, 4.0, 4.0)  # objects are few among the pixels
 
@@ -27,6 +35,7 @@ class Losses:
     total: torch.Tensor
     heat: torch.Tensor
     boxes: torch.Tensor
+    spread: torch.Tensor
     segmentation: torch.Tensor
     depth: torch.Tensor
 
@@ -60,27 +69,54 @@ def segmentation_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tenso
     return F.cross_entropy(logits, target, weight=weight, ignore_index=UNKNOWN_CLASS)
 
 
-def depth_loss(
-    log_depth: torch.Tensor, points: torch.Tensor, pixel_from_base: torch.Tensor
+def spread_loss(
+    spreads: torch.Tensor, boxes: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
-    """Mean absolute error of the log depth map [B,1,h,w] at the LIDAR points that the image shows.
+    """Negative logarithm of a Laplace density over the present errors of ``boxes``, which it does
+    not change: ``spreads`` [B,5,nx,ny] are logarithms of mean absolute errors."""
+    log_b = spreads[:, list(SPREAD_OF)].clamp(-5.0, 3.0)
+    known = ~target.isnan()
+    error = torch.where(known, (boxes.detach() - target).abs(), torch.zeros_like(boxes))
+    value = (error * torch.exp(-log_b) + log_b) * known * weight.unsqueeze(1)
+    return value.sum() / (weight.sum().clamp(min=1.0) * len(SPREAD_OF))
 
-    ``points`` [B,P,5] and ``pixel_from_base`` [B,3,4]; rows that are no points take no part.
+
+def depth_loss(
+    logits: torch.Tensor, points: torch.Tensor, pixel_from_base: torch.Tensor
+) -> torch.Tensor:
+    """Cross entropy of the depth logits [B,bins,h,w] at the LIDAR points that the image shows.
+
+    ``points`` [B,P,5] and ``pixel_from_base`` [B,3,4]; rows that are no points take no part. A
+    depth between two bins is asked of both.
     """
+    batch, bins, height, width = logits.shape
     xyz = points[:, ::DEPTH_POINT_STEP, :3]
     u, v, depth, visible = project(xyz, pixel_from_base)
-    weight = visible.to(log_depth.dtype)
-    said = sample(log_depth, u, v, torch.ones_like(weight)).squeeze(-1)
-    target = torch.where(visible, torch.log(depth), torch.zeros_like(depth))
-    return ((said - target).abs() * weight).sum() / weight.sum().clamp(min=1.0)
+    x = (u * (width / IMAGE_WIDTH_PX)).round().clamp(0.0, width - 1.0).long()
+    y = (v * (height / IMAGE_HEIGHT_PX)).round().clamp(0.0, height - 1.0).long()
+    place = depth_position(torch.where(visible, depth, torch.ones_like(depth)))
+    low = place.floor()
+    said = F.log_softmax(logits.float(), 1).permute(0, 2, 3, 1).reshape(-1)
+    base = torch.arange(batch).unsqueeze(1) * (height * width)
+    index = (base + y * width + x) * bins + low.long()
+    share = place - low
+    found = said[index] * (1.0 - share) + said[index + 1] * share
+    weight = visible.to(found.dtype)
+    return -(found * weight).sum() / weight.sum().clamp(min=1.0)
 
 
 def losses(maps: Maps, batch: Batch) -> Losses:
-    """All losses of a batch. The image's own two are taken whether or not a sense is withheld."""
+    """All losses of a batch. The image's own two are taken whether or not a sense is withheld, but
+    not by a network that has no eyes."""
     targets = batch.targets
     heat = heat_loss(maps.heat, targets.heat, targets.heat_weight)
     boxes = box_loss(maps.boxes, targets.boxes, targets.box_weight)
+    spread = spread_loss(maps.spreads, maps.boxes, targets.boxes, targets.box_weight)
+    total = heat + BOX_SCALE * boxes + SPREAD_SCALE * spread
+    nothing = total.new_zeros(())
+    if maps.segmentation is None or maps.depth is None:
+        return Losses(total, heat, boxes, spread, nothing, nothing)
     seg = segmentation_loss(maps.segmentation, batch.segmentation)
-    depth = depth_loss(maps.log_depth, batch.points, batch.pixel_from_base[:, 0])
-    total = heat + BOX_SCALE * boxes + SEGMENTATION_SCALE * seg + DEPTH_SCALE * depth
-    return Losses(total, heat, boxes, seg, depth)
+    depth = depth_loss(maps.depth, batch.points, batch.pixel_from_base[:, 0])
+    total = total + SEGMENTATION_SCALE * seg + DEPTH_SCALE * depth
+    return Losses(total, heat, boxes, spread, seg, depth)

@@ -2,38 +2,45 @@
 
 The road through it, for one sample (a leading batch axis is there in training only):
 
-    images u8 ── ImageEncoder ──► feature map, stride 4 ──┬─ sampled at every point ─┐ (painting)
-                                                          │                          ▼
-    points ── voxel occupancy, per-pillar means ─────────────────────────────► pillars, 0.4 m
-                                                          │                          │ stride 2
-                                                          └─ sampled at BEV cells ──►├ (lifting)
-                                                             at four heights         ▼
-                                      boxes ◄── decode ◄── head ◄── BEV backbone with attention
+    images u8 ── trunk, neck ──► maps at stride 4 ──┬─ sampled at every point ──┐ (painting)
+                     └─► depth at every pixel ──┐   │                           ▼
+    points ── voxel occupancy, per-pillar means ┼───┼─────────────────────► pillars, 0.4 m
+                                                ▼   ▼                           │ stride 2
+                         sampled at BEV cells, at four heights (lifting) ──► trust, join
+                                                                                │
+                      boxes ◄── decode ◄── head ◄── BEV backbone with attention ┘
 
 Everything is in the frame ``base_link`` (x forward, y left, z up, metres). A bird's-eye map is
 indexed [ix, iy]: ix grows with x, iy with y. A sensor that is absent (its flag is 0) contributes
-exactly nothing, whatever its buffer holds.
+exactly nothing, whatever its buffer holds. The trunk is in encoders.py, the geometry of
+pictures in views.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mm_fusion.training.encoders import LITE0, make_trunk
+from mm_fusion.training.frames import CLASSES
 from mm_fusion.training.grid import Grid
+from mm_fusion.training.views import (
+    DEPTH_BINS,
+    chance_of_depth,
+    gather_cameras,
+    ground_hint,
+)
 
-CLASSES = ("car", "pedestrian", "cyclist")
-IMAGE_HEIGHT_PX = 256
-IMAGE_WIDTH_PX = 512
+SENSES = ("fused", "camera", "lidar")
 TOP_K = 100
-MIN_DEPTH_M = 0.3
 MAX_ABS_LOG_SIZE = 4.0
 REGRESSION_CHANNELS = 10  # offset 2, z 1, log size 3, sin cos yaw 2, velocity 2
+SPREAD_CHANNELS = 5  # logarithms of the mean errors of x y, z, size, yaw and velocity
+PEAK_CELLS = (7, 3, 3)  # no two objects of a class have centres closer than half of it
 SEGMENTATION_CLASSES = 1 + len(CLASSES)
 
 
@@ -41,8 +48,6 @@ SEGMENTATION_CLASSES = 1 + len(CLASSES)
 class Widths:
     """Channel counts: the only thing to touch for a smaller or larger network."""
 
-    stem: int = 16
-    image4: int = 32
     image8: int = 64
     image16: int = 96
     image_map: int = 24
@@ -84,105 +89,47 @@ def upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
-def ground_hint(pixel_from_base: Tensor, height: int, width: int) -> Tensor:
-    """What depth the flat ground would have at each cell [N,2,height,width] of an image map.
-
-    Channel 0: inverse depth (1/m, times 10; negative above the horizon), channel 1: logarithm of
-    depth (m), up to 80 m. The ground z = 0 is seen under the homography of columns x, y and 1 of
-    pixel_from_base [N,3,4]; the last row of its inverse gives inverse depth, linear in u and v.
-    """
-    x, y, one = (pixel_from_base[:, :, column] for column in (0, 1, 3))
-    row = torch.linalg.cross(x, y)
-    volume = (row * one).sum(1, keepdim=True)
-    row = torch.where(volume.abs() > 1e-6, row / torch.where(volume == 0.0, 1.0, volume), 0.0)
-    device = pixel_from_base.device
-    u = (torch.arange(width, device=device) + 0.5) * (IMAGE_WIDTH_PX / width) - 0.5
-    v = (torch.arange(height, device=device) + 0.5) * (IMAGE_HEIGHT_PX / height) - 0.5
-    a, b, c = (row[:, i].reshape(-1, 1, 1) for i in range(3))
-    inverse = (a * u + b * v.unsqueeze(1) + c).clamp(-1.0, 1.0)
-    return torch.stack([inverse * 10.0, -torch.log(inverse.clamp(min=1.0 / 80.0))], 1)
-
-
 class ImageEncoder(nn.Module):
-    """uint8 RGB [N,H,W,3] to two maps at stride 4, for lifting [N,lift_map+1,...] and for painting.
+    """uint8 RGB [N,H,W,3] to maps for lifting [N,lift_map,H/4,W/4] and for painting
+    [N,paint,H/4,W/4], and depth logits [N,DEPTH_BINS,H/8,W/8].
 
     The first four paint channels are class logits (background, then CLASSES); the segmentation
-    loss trains them, so that a painted point carries a class opinion from the first day. The last
-    lifting channel is the logarithm of depth (m), which the LIDAR teaches.
+    loss trains them, so that a painted point carries a class opinion from the first day. The LIDAR
+    teaches depth.
     """
 
-    def __init__(self, w: Widths) -> None:
+    def __init__(self, w: Widths, encoder: str, pretrained: bool) -> None:
         super().__init__()
-        self.stem = nn.Sequential(conv(3, w.stem, 4, 2), conv(w.stem, w.image4, 4, 2))
-        self.stage4 = Residual(w.image4)
-        self.stage8 = nn.Sequential(
-            conv(w.image4, w.image8, 2, 2), Residual(w.image8), Residual(w.image8)
-        )
-        self.stage16 = nn.Sequential(
-            conv(w.image8, w.image16, 2, 2), Residual(w.image16), Residual(w.image16)
-        )
+        self.trunk = make_trunk(encoder, pretrained)
+        self.trunk_learns = True
+        c4, c8, c16 = self.trunk.channels
+        self.stage16 = nn.Sequential(conv(c16, w.image16, 1), Residual(w.image16))
         self.from16 = nn.Conv2d(w.image16, w.image8, 1)
+        self.lateral8 = nn.Conv2d(c8, w.image8, 1)
         self.hint8 = nn.Conv2d(2, w.image8, 1, bias=False)
-        self.merge8 = conv(w.image8, w.image8)
+        self.merge8 = nn.Sequential(nn.BatchNorm2d(w.image8), nn.ReLU(), Residual(w.image8))
+        self.depth = nn.Conv2d(w.image8, DEPTH_BINS, 1)
         self.from8 = nn.Conv2d(w.image8, w.image_map, 1)
-        self.lateral4 = nn.Conv2d(w.image4, w.image_map, 1)
+        self.lateral4 = nn.Conv2d(c4, w.image_map, 1)
         self.norm = nn.BatchNorm2d(w.image_map)
+        self.smooth = conv(w.image_map, w.image_map)
         self.paint = nn.Conv2d(w.image_map, w.paint, 1)
-        self.lift = nn.Conv2d(w.image_map, w.lift_map + 1, 1)
+        self.lift = nn.Conv2d(w.image_map, w.lift_map, 1)
 
-    def forward(self, images: Tensor, pixel_from_base: Tensor) -> tuple[Tensor, Tensor]:
-        x = images.permute(0, 3, 1, 2).to(torch.float32) * (1.0 / 128.0)  # batch norm centres it
-        x4 = self.stage4(self.stem(x))
-        x8 = self.stage8(x4)
-        x16 = self.stage16(x8)
+    def train(self, mode: bool = True) -> ImageEncoder:
+        super().train(mode)
+        if not self.trunk_learns:
+            self.trunk.eval()  # batch norm keeps ImageNet's statistics
+        return self
+
+    def forward(self, images: Tensor, pixel_from_base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x4, x8, x16 = self.trunk(images.permute(0, 3, 1, 2).to(torch.float32))
+        x16 = self.stage16(x16)
         hint = ground_hint(pixel_from_base, x8.shape[2], x8.shape[3])
-        x8 = self.merge8(x8 + upsample(self.from16(x16)) + self.hint8(hint))
+        x8 = self.merge8(self.lateral8(x8) + upsample(self.from16(x16)) + self.hint8(hint))
         features = F.relu(self.norm(upsample(self.from8(x8)) + self.lateral4(x4)))
-        return self.lift(features), self.paint(features)
-
-
-def project(points_xyz: Tensor, pixel_from_base: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pixels [B,P] u, v of points [B,P,3] under [B,3,4], their depth, and whether they are seen.
-
-    Pinhole: (u*w, v*w, w) = pixel_from_base @ (x, y, z, 1). Where a point is not visible, u and v
-    are 0; where it is not ahead, depth is 1.
-    """
-    uvw = points_xyz @ pixel_from_base[:, :, :3].transpose(1, 2)
-    uvw = uvw + pixel_from_base[:, None, :, 3]
-    depth = uvw[..., 2]
-    ahead = depth > MIN_DEPTH_M
-    safe = torch.where(ahead, depth, torch.ones_like(depth))
-    u, v = uvw[..., 0] / safe, uvw[..., 1] / safe
-    visible = ahead & (u >= -0.5) & (u < IMAGE_WIDTH_PX - 0.5)
-    visible = visible & (v >= -0.5) & (v < IMAGE_HEIGHT_PX - 0.5)
-    zero = torch.zeros_like(u)
-    return torch.where(visible, u, zero), torch.where(visible, v, zero), safe, visible
-
-
-def sample(feature_map: Tensor, u_px: Tensor, v_px: Tensor, weight: Tensor) -> Tensor:
-    """Bilinear samples [B,P,C] of a map [B,C,h,w] at image pixels u, v [B,P], times ``weight``.
-
-    Pixel centres are integers at full resolution, so cell j of a map at stride s is centred at
-    s*j + (s-1)/2. Edges repeat. Four row gathers, because they cost ONNX Runtime a fifth of
-    GridSample.
-    """
-    batch, channels, height, width = feature_map.shape
-    rows = feature_map.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
-    x = ((u_px + 0.5) * (width / IMAGE_WIDTH_PX) - 0.5).clamp(0.0, width - 1.0)
-    y = ((v_px + 0.5) * (height / IMAGE_HEIGHT_PX) - 0.5).clamp(0.0, height - 1.0)
-    x0 = x.floor().clamp(max=width - 2.0)
-    y0 = y.floor().clamp(max=height - 2.0)
-    base = torch.arange(batch, device=rows.device).unsqueeze(1) * (height * width)
-    index = base + (y0 * width + x0).to(torch.int64)
-    right, low = x - x0, (y - y0) * weight
-    left, high = 1.0 - right, weight - low
-
-    def part(shift: int, share: Tensor) -> Tensor:
-        corner = rows.index_select(0, (index + shift).reshape(-1))
-        return corner.reshape(batch, -1, channels) * share.unsqueeze(-1)
-
-    upper = part(0, left * high) + part(1, right * high)
-    return upper + part(width, left * low) + part(width + 1, right * low)
+        features = self.smooth(features)
+        return self.lift(features), self.paint(features), self.depth(x8)
 
 
 class PillarEncoder(nn.Module):
@@ -251,12 +198,11 @@ class Lift(nn.Module):
 
     Each cell's vertical axis is sampled at HEIGHTS_M (idea: Harley et al., Simple-BEV, 2022). A
     cell at the foot of an object sees its contact with the ground at the lowest height, which
-    carries depth; and half of the features pass only as far as the depth that the image encoder
-    reads at the pixel fits that of the sample.
+    carries depth; and half of the features pass only as far as the image is likely to show
+    something at the sample's depth (idea: Philion and Fidler, Lift, splat, shoot, 2020).
     """
 
     HEIGHTS_M = (0.0, 0.6, 1.2, 1.8)
-    DEPTH_SIGMA = 0.15  # of the logarithm
 
     def __init__(self, grid: Grid, w: Widths) -> None:
         super().__init__()
@@ -268,48 +214,28 @@ class Lift(nn.Module):
         # the heights of a cell lie side by side, so that a reshape makes them channels
         self.register_buffer("at", torch.stack(per_height, 2).reshape(-1, 3), persistent=False)
         self.gated = w.lift_map // 2
-        self.channels = len(self.HEIGHTS_M) * (w.lift_map + 1)
-        self.mix = conv(self.channels, w.lift, 1)
+        self.channels = len(self.HEIGHTS_M) * (w.lift_map + 2)
+        self.mix = nn.Sequential(conv(self.channels, w.lift, 1), conv(w.lift, w.lift))
 
-    def forward(self, features: Tensor, pixel_from_base: Tensor, has_image: Tensor) -> Tensor:
-        """``features`` [B,C,lift_map+1,h,w], ``pixel_from_base`` [B,C,3,4], ``has_image`` [B,C]."""
+    def forward(
+        self, features: Tensor, depth: Tensor, pixel_from_base: Tensor, has_image: Tensor
+    ) -> Tensor:
+        """``features`` [B,C,lift_map,h,w], ``depth`` chances [B,C,DEPTH_BINS,h',w'],
+        ``pixel_from_base`` [B,C,3,4], ``has_image`` [B,C]."""
         batch = has_image.shape[0]
         at = self.at.unsqueeze(0).expand(batch, -1, -1)
-        values, seen = gather_cameras(features, at, pixel_from_base, has_image, self.gate)
-        both = torch.cat([values, seen.unsqueeze(-1)], -1)
+
+        def gate(c: int, values: Tensor, u: Tensor, v: Tensor, depth_m: Tensor) -> Tensor:
+            fits = chance_of_depth(depth[:, c], u, v, depth_m).unsqueeze(-1)
+            passed = values[..., : self.gated] * fits
+            return torch.cat([passed, values[..., self.gated :], fits.clamp(max=4.0)], -1)
+
+        values, seen = gather_cameras(features, at, pixel_from_base, has_image, gate)
+        both = torch.cat([values * seen.unsqueeze(-1), seen.unsqueeze(-1)], -1)
         nx, ny = self.shape
         flat = both.reshape(batch, nx, ny, self.channels).permute(0, 3, 1, 2)
         any_image = (has_image.sum(1) > 0.5).to(flat.dtype).reshape(batch, 1, 1, 1)
         return self.mix(flat) * any_image
-
-    def gate(self, values: Tensor, depth: Tensor) -> Tensor:
-        """Features [B,P,lift_map] of samples [B,P,lift_map+1] of one camera at ``depth`` [B,P]."""
-        off = (values[..., -1] - torch.log(depth)) * (1.0 / self.DEPTH_SIGMA)
-        fits = torch.exp(-0.5 * off * off).unsqueeze(-1)
-        return torch.cat([values[..., : self.gated] * fits, values[..., self.gated : -1]], -1)
-
-
-def gather_cameras(
-    maps: Tensor,
-    xyz: Tensor,
-    pixel_from_base: Tensor,
-    has_image: Tensor,
-    gate: Callable[[Tensor, Tensor], Tensor] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Map samples [B,P,channels] at points, their mean over the cameras that see each, and [B,P]
-    1 where any camera does. Zero where none does. ``gate`` sees each camera's samples and depths.
-    """
-    pixels = [project(xyz, pixel_from_base[:, c]) for c in range(has_image.shape[1])]
-    there = (has_image > 0.5).unsqueeze(-1)
-    sees = torch.stack([p[3] for p in pixels], 1).logical_and(there).to(torch.float32)
-    parts = []
-    for c, (u, v, depth, _) in enumerate(pixels):
-        values = sample(maps[:, c], u, v, sees[:, c])
-        parts.append(values if gate is None else gate(values, depth))
-    if len(parts) == 1:
-        return parts[0], sees[:, 0]
-    mean = torch.stack(parts).sum(0) / sees.sum(1).clamp(min=1.0).unsqueeze(-1)
-    return mean, sees.amax(1)
 
 
 class Attention(nn.Module):
@@ -354,13 +280,37 @@ class Attention(nn.Module):
         return (weights @ v).transpose(1, 2).reshape(batch, count, channels)
 
 
+class Join(nn.Module):
+    """Points and image into one bird's-eye map, each weighed by how far it is to be trusted there.
+
+    Both maps together say, cell by cell, how much of each passes: where they contradict each
+    other one of them is wrong. What is absent has no weight.
+    """
+
+    TRUSTED = 2.0  # the trust's logit before anything is learned
+
+    def __init__(self, w: Widths) -> None:
+        super().__init__()
+        self.points = nn.Conv2d(w.bev2, w.bev2, 1, bias=False)
+        self.image = nn.Conv2d(w.lift, w.bev2, 1, bias=False)
+        self.norm = nn.BatchNorm2d(w.bev2)
+        self.trust = nn.Sequential(conv(w.bev2 + w.lift, 16, 3), nn.Conv2d(16, 2, 1))
+        nn.init.constant_(self.trust[1].bias, self.TRUSTED)
+
+    def forward(self, points: Tensor, image: Tensor, has: Tensor) -> Tensor:
+        """``points`` [B,bev2,nx,ny], ``image`` [B,lift,nx,ny], ``has`` [B,2] 0 or 1."""
+        trust = torch.sigmoid(self.trust(torch.cat([points, image], 1))) * has[:, :, None, None]
+        joined = self.points(points * trust[:, 0:1]) + self.image(image * trust[:, 1:2])
+        return F.relu(self.norm(joined))
+
+
 class BevBackbone(nn.Module):
     """Strides 2, 4 and 8 of the pillar grid, attention at the coarsest, and back up to 2."""
 
     def __init__(self, grid: Grid, w: Widths, pillar_channels: int) -> None:
         super().__init__()
         self.down2 = conv(pillar_channels, w.bev2, 4, 2)
-        self.join = conv(w.bev2 + w.lift, w.bev2, 1)
+        self.join = Join(w)
         self.stage2 = Residual(w.bev2)
         self.stage4 = nn.Sequential(conv(w.bev2, w.bev4, 2, 2), Residual(w.bev4), Residual(w.bev4))
         self.stage8 = nn.Sequential(conv(w.bev4, w.bev8, 2, 2), Residual(w.bev8))
@@ -370,7 +320,7 @@ class BevBackbone(nn.Module):
         self.up2 = conv(w.bev4, w.bev2, 1)
 
     def forward(self, pillars: Tensor, lifted: Tensor, has: Tensor) -> Tensor:
-        x2 = self.stage2(self.join(torch.cat([self.down2(pillars), lifted], dim=1)))
+        x2 = self.stage2(self.join(self.down2(pillars), lifted, has))
         x4 = self.stage4(x2)
         x8 = self.attention(self.stage8(x4), has)
         x4 = self.merge4(x4 + upsample(self.up4(x8)))
@@ -378,7 +328,8 @@ class BevBackbone(nn.Module):
 
 
 class Head(nn.Module):
-    """Class heat map logits [B,3,nx,ny] and box regressions [B,10,nx,ny] (Yin et al., 2021).
+    """Class heat map logits [B,3,nx,ny], box regressions [B,10,nx,ny] (Yin et al., 2021), and the
+    logarithms of the errors that these are likely to have [B,5,nx,ny].
 
     Each cell of the backbone's map speaks for its four pillars, so that people who walk side by
     side keep a peak each.
@@ -390,14 +341,16 @@ class Head(nn.Module):
         self.heat = nn.Sequential(
             conv(w.bev2, w.bev2), nn.Conv2d(w.bev2, 4 * len(CLASSES), 1), nn.PixelShuffle(2)
         )
+        said = 4 * (REGRESSION_CHANNELS + SPREAD_CHANNELS)
         self.boxes = nn.Sequential(
-            conv(w.bev2, w.bev2), nn.Conv2d(w.bev2, 4 * REGRESSION_CHANNELS, 1), nn.PixelShuffle(2)
+            conv(w.bev2, w.bev2), nn.Conv2d(w.bev2, said, 1), nn.PixelShuffle(2)
         )
         nn.init.constant_(self.heat[1].bias, -4.0)  # few cells hold an object
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = self.shared(x)
-        return self.heat(x).float(), self.boxes(x).float()
+        said = self.boxes(x).float()
+        return self.heat(x).float(), said[:, :REGRESSION_CHANNELS], said[:, REGRESSION_CHANNELS:]
 
 
 @dataclass
@@ -406,22 +359,45 @@ class Maps:
 
     heat: Tensor  # [B,3,nx,ny] logits
     boxes: Tensor  # [B,10,nx,ny]
-    segmentation: Tensor  # [B*C,4,H/8,W/8] logits; training only
-    log_depth: Tensor  # [B*C,1,H/4,W/4] of metres; training only
+    spreads: Tensor  # [B,5,nx,ny]
+    segmentation: Tensor | None  # [B*C,4,H/8,W/8] logits; training only
+    depth: Tensor | None  # [B*C,DEPTH_BINS,H/8,W/8] logits; training only
 
 
 class FusionNet(nn.Module):
-    """The network over a batch; ``forward`` gives maps, ``decode`` turns maps into boxes."""
+    """The network over a batch; ``forward`` gives maps, ``decode`` turns maps into boxes.
 
-    def __init__(self, grid: Grid | None = None, widths: Widths | None = None) -> None:
+    ``senses`` "lidar" or "camera" makes the network of one sense alone: the other's part is left
+    out and its inputs are not looked at.
+    """
+
+    def __init__(
+        self,
+        grid: Grid | None = None,
+        widths: Widths | None = None,
+        senses: str = "fused",
+        encoder: str = LITE0,
+        pretrained: bool = False,
+    ) -> None:
         super().__init__()
         self.grid = grid or Grid()
-        w = widths or Widths()
-        self.image = ImageEncoder(w)
+        self.senses, self.encoder = senses, encoder
+        self.widths = w = widths or Widths()
         self.pillars = PillarEncoder(self.grid, w)
-        self.lift = Lift(self.grid, w)
+        if senses != "lidar":
+            self.image = ImageEncoder(w, encoder, pretrained)
+            self.lift = Lift(self.grid, w)
         self.bev = BevBackbone(self.grid, w, self.pillars.channels)
         self.head = Head(w)
+        # What makes a score the chance that its box is right; fitted after training.
+        self.register_buffer("score_scale", torch.ones(len(CLASSES)))
+        self.register_buffer("score_shift", torch.zeros(len(CLASSES)))
+
+    def freeze_trunk(self) -> None:
+        """Keep the image trunk's weights and statistics as they are from now on."""
+        if self.senses != "lidar":
+            self.image.trunk.requires_grad_(False)
+            self.image.trunk_learns = False
 
     def forward(
         self,
@@ -432,39 +408,68 @@ class FusionNet(nn.Module):
         has_image: Tensor,
     ) -> Maps:
         """Shapes: points [B,P,5], images u8 [B,C,H,W,3], [B,C,3,4], [B,1], [B,C]."""
+        if self.senses == "lidar":
+            has_image = has_image * 0.0
+        if self.senses == "camera":
+            has_points = has_points * 0.0
+        any_image = (has_image.sum(1, keepdim=True) > 0.5).to(torch.float32)
+        has = torch.cat([(has_points > 0.5).to(torch.float32), any_image], dim=1)
+        if self.senses == "camera":
+            points = points[:, :1]
+        valid = self.pillars.valid(points, has_points)
+        points = torch.where(valid.unsqueeze(-1), points, torch.zeros_like(points))
+        if self.senses == "lidar":
+            batch, count = points.shape[:2]
+            painted, seen = points.new_zeros(batch, count, self.widths.paint), points[..., 0] * 0.0
+            lifted = points.new_zeros(batch, self.widths.lift, *self.grid.bev_shape)
+            segmentation = depth = None
+        else:
+            painted, seen, lifted, segmentation, depth = self.look(
+                points, images, pixel_from_base, has_image
+            )
+        pillars = self.pillars(points, valid, painted, seen)
+        heat, boxes, spreads = self.head(self.bev(pillars, lifted, has))
+        return Maps(heat, boxes, spreads, segmentation, depth)
+
+    def look(
+        self, points: Tensor, images: Tensor, pixel_from_base: Tensor, has_image: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What the images give: paint [B,P,paint] and seen [B,P] of the points, the lifted map
+        [B,lift,nx,ny], and the logits of segmentation and depth."""
         batch, cameras = has_image.shape
         known = (has_image > 0.5).reshape(batch, cameras, 1, 1)
         pixel_from_base = torch.where(known, pixel_from_base, torch.zeros_like(pixel_from_base))
-        features, paint = self.image(images.flatten(0, 1), pixel_from_base.flatten(0, 1))
-        features, paint_maps = features.float(), paint.float()
-        segmentation = F.avg_pool2d(paint_maps[:, :SEGMENTATION_CLASSES], 2)
-        valid = self.pillars.valid(points, has_points)
-        points = torch.where(valid.unsqueeze(-1), points, torch.zeros_like(points))
-        paint_maps = paint_maps.reshape(batch, cameras, *paint_maps.shape[1:])
-        painted, seen = gather_cameras(paint_maps, points[..., :3], pixel_from_base, has_image)
-        pillars = self.pillars(points, valid, painted, seen)
-        log_depth = features[:, -1:]
-        features = features.reshape(batch, cameras, *features.shape[1:])
-        lifted = self.lift(features, pixel_from_base, has_image)
-        any_image = (has_image.sum(1, keepdim=True) > 0.5).to(torch.float32)
-        has = torch.cat([(has_points > 0.5).to(torch.float32), any_image], dim=1)
-        heat, boxes = self.head(self.bev(pillars, lifted, has))
-        return Maps(heat, boxes, segmentation, log_depth)
+        maps = self.image(images.flatten(0, 1), pixel_from_base.flatten(0, 1))
+        features, paint, depth = (m.float() for m in maps)
+        chances = torch.softmax(depth, 1)
+        each = [m.reshape(batch, cameras, *m.shape[1:]) for m in (features, paint, chances)]
+        painted, seen = gather_cameras(each[1], points[..., :3], pixel_from_base, has_image)
+        lifted = self.lift(each[0], each[2], pixel_from_base, has_image)
+        return painted, seen, lifted, F.avg_pool2d(paint[:, :SEGMENTATION_CLASSES], 2), depth
 
-    def decode(self, maps: Maps) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes [B,K,9], scores [B,K], labels i64 [B,K], best first, without NMS.
+    def decode(self, maps: Maps) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Boxes [B,K,9], scores [B,K], labels i64 [B,K], best first, without NMS, and the errors
+        [B,K,5] that x y, z, size, yaw and velocity are likely to have.
 
-        A cell answers where its score is the largest of its 3x3 neighbourhood in its class.
+        A cell answers where its score is the largest around it (PEAK_CELLS) in its class.
         """
         grid, nx, ny = self.grid, self.grid.nx, self.grid.ny
         batch, cells = maps.heat.shape[0], nx * ny
-        heat = torch.sigmoid(maps.heat)
-        peaks = F.max_pool2d(heat, 3, stride=1, padding=1)
+        scale, shift = self.score_scale, self.score_shift
+        heat = torch.sigmoid(maps.heat * scale[:, None, None] + shift[:, None, None])
+        peaks = torch.cat(
+            [
+                F.max_pool2d(heat[:, n : n + 1], size, stride=1, padding=size // 2)
+                for n, size in enumerate(PEAK_CELLS)
+            ],
+            1,
+        )
         kept = torch.where(heat >= peaks, heat, torch.zeros_like(heat))
         scores, index = torch.topk(kept.flatten(1), TOP_K, dim=1, sorted=True)
         labels = index // cells
         cell = index - labels * cells
-        rows = maps.boxes.flatten(2).transpose(1, 2).reshape(batch * cells, REGRESSION_CHANNELS)
+        said = torch.cat([maps.boxes, maps.spreads], 1)
+        rows = said.flatten(2).transpose(1, 2).reshape(batch * cells, said.shape[1])
         base = torch.arange(batch, device=cell.device).unsqueeze(1) * cells
         r = rows.index_select(0, (cell + base).reshape(-1)).reshape(batch, TOP_K, -1)
         ix, iy = (cell // ny).to(r.dtype), (cell % ny).to(r.dtype)
@@ -475,7 +480,8 @@ class FusionNet(nn.Module):
         boxes = torch.cat(
             [torch.stack([x, y, r[..., 2]], -1), size, yaw.unsqueeze(-1), r[..., 8:10]], dim=-1
         )
-        return boxes, scores, labels
+        spreads = torch.exp(r[..., REGRESSION_CHANNELS:].clamp(-5.0, 3.0))
+        return boxes, scores, labels, spreads
 
 
 class DeployedNet(nn.Module):
@@ -495,5 +501,5 @@ class DeployedNet(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         inputs = (points, images, pixel_from_base, has_points, has_image)
         maps = self.net(*(value.unsqueeze(0) for value in inputs))
-        boxes, scores, labels = self.net.decode(maps)
+        boxes, scores, labels, _ = self.net.decode(maps)
         return boxes.squeeze(0), scores.squeeze(0), labels.squeeze(0)

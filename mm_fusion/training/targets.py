@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mm_fusion.training.frames import CLASSES
 from mm_fusion.training.grid import Grid
-from mm_fusion.training.network_torch import CLASSES, REGRESSION_CHANNELS
+from mm_fusion.training.network_torch import REGRESSION_CHANNELS
 
 MIN_POINTS = 3
 MIN_PIXELS = 30

@@ -3,7 +3,9 @@
 Several processes each take their share of every batch and average their gradients (gloo); on a
 CPU that beats several threads in one process. Everything random follows from (seed, step, rank),
 so a run that is stopped and taken up with ``--resume`` ends in the same weights as one that was
-not. ``out`` receives ``checkpoint.pt`` (the last one, replaced whole) and ``log.jsonl``.
+not. ``--senses lidar`` and ``--senses camera`` train the network of one sense alone; ``--init``
+starts from their weights, or from any other checkpoint's. ``out`` receives ``checkpoint.pt`` (the
+last one, replaced whole) and ``log.jsonl``.
 """
 
 from __future__ import annotations
@@ -26,16 +28,12 @@ import torch.distributed as dist
 from torch import nn
 
 from mm_fusion.errors import ConfigError, StageError
-from mm_fusion.training.dataset import (
-    NO_AUGMENTATION,
-    Augmentation,
-    Batch,
-    indices,
-    list_frames,
-    make_batch,
-)
+from mm_fusion.training.augment import NO_AUGMENTATION, Augmentation
+from mm_fusion.training.dataset import Batch, indices, make_batch
+from mm_fusion.training.encoders import LITE0
+from mm_fusion.training.frames import list_frames
 from mm_fusion.training.losses import Losses, losses
-from mm_fusion.training.network_torch import FusionNet
+from mm_fusion.training.network_torch import SENSES, FusionNet
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
@@ -60,11 +58,18 @@ class TrainSettings:
     bfloat16: bool = True
     augment: bool = True
     checkpoint_s: float = 120.0
+    senses: str = "fused"
+    encoder: str = LITE0
+    fresh_encoder: bool = False
+    train_trunk: bool = False  # ImageNet's features serve as they are, and see real streets too
+    init: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "workers", "threads", "decay_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.senses not in SENSES:
+            raise ConfigError(f"senses must be one of {', '.join(SENSES)}, not {self.senses}")
         if self.batch % self.workers:
             raise ConfigError(f"batch {self.batch} must be a multiple of workers {self.workers}")
 
@@ -99,11 +104,19 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
 
 
 def new_state(settings: TrainSettings) -> State:
-    """Fresh weights from the seed."""
+    """Weights from the seed, from ImageNet for the trunk, and from ``settings.init``."""
     torch.manual_seed(settings.seed)
-    net = FusionNet().to(memory_format=torch.channels_last)  # a quarter faster on CPUs
-    decayed = [p for p in net.parameters() if p.ndim > 1]
-    others = [p for p in net.parameters() if p.ndim <= 1]
+    net = FusionNet(
+        senses=settings.senses, encoder=settings.encoder, pretrained=not settings.fresh_encoder
+    )
+    for path in settings.init:
+        take_weights(net, Path(path))
+    if not (settings.train_trunk or settings.fresh_encoder):
+        net.freeze_trunk()
+    net = net.to(memory_format=torch.channels_last)  # a quarter faster on CPUs
+    learned = [p for p in net.parameters() if p.requires_grad]
+    decayed = [p for p in learned if p.ndim > 1]
+    others = [p for p in learned if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others}],
         lr=settings.learning_rate,
@@ -111,6 +124,30 @@ def new_state(settings: TrainSettings) -> State:
     )
     average = {name: value.clone() for name, value in net.state_dict().items()}
     return State(net, average, optimizer)
+
+
+EYES = ("image.", "lift.", "bev.join.image.")
+
+
+def take_weights(net: FusionNet, path: Path) -> None:
+    """Start from a checkpoint's averaged weights: a network with both senses takes from one with
+    the camera alone what leads up to the bird's-eye view, otherwise everything that both have.
+
+    Raises StageError when the checkpoint has none of it.
+    """
+    saved = read_checkpoint(path)
+    only_eyes = saved["settings"]["senses"] == "camera" and net.senses == "fused"
+    ours = net.state_dict()
+    taken = {
+        name: value
+        for name, value in saved["average"].items()
+        if name in ours
+        and ours[name].shape == value.shape
+        and (name.startswith(EYES) or not only_eyes)
+    }
+    if not taken:
+        raise StageError(f"{path}: nothing in it fits this network")
+    net.load_state_dict(taken, strict=False)
 
 
 def save_checkpoint(path: Path, state: State, settings: TrainSettings, frames: int) -> None:
@@ -151,7 +188,8 @@ def average_over_processes(net: nn.Module, workers: int) -> None:
     """Make gradients and batch-norm statistics the mean over all processes."""
     if workers == 1:
         return
-    parts = [p.grad if p.grad is not None else torch.zeros_like(p) for p in net.parameters()]
+    learned = [p for p in net.parameters() if p.requires_grad]
+    parts = [p.grad if p.grad is not None else torch.zeros_like(p) for p in learned]
     parts += [b for name, b in net.named_buffers() if "running_" in name]
     flat = torch.cat([part.reshape(-1) for part in parts])
     dist.all_reduce(flat)
@@ -228,6 +266,7 @@ def log_line(out: Path, state: State, settings: TrainSettings, value: Losses) ->
         "loss": round(value.total.item(), 4),
         "heat": round(value.heat.item(), 4),
         "boxes": round(value.boxes.item(), 4),
+        "spread": round(value.spread.item(), 4),
         "segmentation": round(value.segmentation.item(), 4),
         "depth": round(value.depth.item(), 4),
         "learning_rate": round(learning_rate(settings, state.step - 1), 7),
@@ -235,7 +274,7 @@ def log_line(out: Path, state: State, settings: TrainSettings, value: Losses) ->
     }
     with (out / LOG).open("a") as file:
         file.write(json.dumps(line) + "\n")
-    shown = ("loss", "heat", "boxes", "segmentation", "depth")
+    shown = ("loss", "heat", "boxes", "spread", "segmentation", "depth")
     values = "  ".join(f"{name} {line[name]:.3f}" for name in shown)
     print(f"step {state.step:6d}/{settings.steps}  {values}  {state.duration_s:.0f} s", flush=True)
 
@@ -316,6 +355,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=default.decay_steps,
         help="steps at the end over which the learning rate falls to zero",
     )
+    parser.add_argument("--senses", choices=SENSES, default=default.senses)
+    parser.add_argument(
+        "--encoder", default=default.encoder, help=f"{LITE0}, or timm:NAME (pip install timm)"
+    )
+    parser.add_argument(
+        "--fresh-encoder", action="store_true", help="no ImageNet weights; the trunk learns"
+    )
+    parser.add_argument("--train-trunk", action="store_true", help="the image trunk learns, too")
+    parser.add_argument(
+        "--init", nargs="*", default=[], help="checkpoints to take weights from at the start"
+    )
     parser.add_argument("--float32", action="store_true", help="do not compute in bfloat16")
 
 
@@ -330,6 +380,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         learning_rate=args.learning_rate,
         decay_steps=args.decay_steps,
         bfloat16=not args.float32,
+        senses=args.senses,
+        encoder=args.encoder,
+        fresh_encoder=args.fresh_encoder,
+        train_trunk=args.train_trunk,
+        init=tuple(args.init),
     )
     result = train(args.frames, args.out, settings, resume=args.resume)
     return {**asdict(result), "checkpoint": str(result.checkpoint)}

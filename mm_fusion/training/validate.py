@@ -16,9 +16,10 @@ import torch
 
 from mm_fusion.evaluation.detection import evaluate_detections
 from mm_fusion.evaluation.truth import TruthBox
-from mm_fusion.training.dataset import POINT_BUDGET, Frame, collate, limit_points, load_frame
+from mm_fusion.training.dataset import POINT_BUDGET, collate, limit_points
+from mm_fusion.training.frames import CLASSES, Frame, load_frame
 from mm_fusion.training.grid import Grid
-from mm_fusion.training.network_torch import CLASSES, FusionNet
+from mm_fusion.training.network_torch import FusionNet
 
 MIN_POINTS = 5
 MIN_PIXELS = 40
@@ -53,7 +54,7 @@ def predict(net: FusionNet, frames: list[Frame], mode: str) -> Iterator[Lines]:
             batch.points, batch.images, batch.pixel_from_base, batch.has_points, batch.has_image
         )
         answers = [value.double().numpy() for value in net.decode(maps)]
-    for boxes, scores, labels in zip(*answers, strict=True):
+    for boxes, scores, labels, _ in zip(*answers, strict=True):
         yield [
             {
                 "class": CLASSES[int(label)],
@@ -71,12 +72,11 @@ def predict(net: FusionNet, frames: list[Frame], mode: str) -> Iterator[Lines]:
 def validate(net: FusionNet, paths: list[Path]) -> dict[str, Any]:
     """Scores of every mode: mAP, AP per class, and the errors of what was found."""
     net.eval()
-    rng = np.random.default_rng(0)
     lines: dict[str, Lines] = {mode: [] for mode in MODES}
     truths: Truths = {}
     for first in range(0, len(paths), BATCH):
         frames = [load_frame(path) for path in paths[first : first + BATCH]]
-        frames = [replace(f, points=limit_points(f.points, POINT_BUDGET, rng)) for f in frames]
+        frames = [replace(f, points=limit_points(f.points, POINT_BUDGET)) for f in frames]
         stamps = [(first + n) * FRAME_SPACING_NS for n in range(len(frames))]
         truths.update((s, truth_of(f, net.grid)) for s, f in zip(stamps, frames, strict=True))
         for mode, found in lines.items():
