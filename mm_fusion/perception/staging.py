@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from mm_fusion.perception.clouds import CloudPlacer, PlacedCloud, mounted
 from mm_fusion.perception.contract import Contract, NetworkInputs, Range
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.images import ImageError, ImageStager
+from mm_fusion.perception.thinning import thinned
 from mm_fusion.samples import (
     CameraFrame,
     CameraModel,
@@ -31,9 +31,6 @@ from mm_fusion.samples import (
 F32 = npt.NDArray[np.float32]
 
 Each = Callable[[Callable[[int], "Rejection | None"], Iterable[int]], Iterable["Rejection | None"]]
-
-# Fractions of multiples of the golden ratio spread evenly over 0..1 and follow no ring pattern.
-GOLDEN = 0.6180339887498949
 
 
 @dataclass(slots=True, eq=False)
@@ -116,7 +113,7 @@ class Staging:
         total = sum(len(inside) for _, _, inside in usable)
         for sweep, cloud, inside in usable:
             share = min(len(inside), self._budget * len(inside) // max(total, self._budget))
-            kept = thinned(inside, share)
+            kept = inside[thinned(_range2_m2(cloud, inside), share)]
             self._write(sweep, cloud, kept, staged.points_used)
             staged.points_used += len(kept)
             if motion is not None:
@@ -241,23 +238,10 @@ def inside_range(cloud: PlacedCloud, volume: Range) -> npt.NDArray[np.intp]:
     return np.flatnonzero(inside)
 
 
-def thinned(indices: npt.NDArray[np.intp], budget: int) -> npt.NDArray[np.intp]:
-    """At most ``budget`` of the indices, spread evenly, always the same ones."""
-    count = len(indices)
-    if count <= budget:
-        return indices
-    spread = _spread(1 << (count - 1).bit_length())[:count]
-    return indices[spread < np.float32(budget / count)][:budget]
-
-
-@lru_cache(maxsize=4)
-def _spread(count: int) -> F32:
-    """A fixed order of importance for points [count]: numbers that fill 0..1 evenly."""
-    numbers = np.arange(count) * GOLDEN
-    numbers -= np.floor(numbers)
-    spread = numbers.astype(np.float32)
-    spread.setflags(write=False)
-    return spread
+def _range2_m2(cloud: PlacedCloud, inside: npt.NDArray[np.intp]) -> F32:
+    """Squares of the horizontal distances from the base (m^2) of some points."""
+    x, y = cloud.xyz[0][inside], cloud.xyz[1][inside]
+    return x * x + y * y
 
 
 def _refuse(sample: CameraFrame | LidarSweep, reason: Reason, detail: str) -> Rejection:

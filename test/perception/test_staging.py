@@ -14,7 +14,8 @@ from mm_fusion.geometry import RigidTransform
 from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.contract import parse_contract
 from mm_fusion.perception.deskew import MotionBuffer
-from mm_fusion.perception.staging import GOLDEN, Staging, thinned
+from mm_fusion.perception.staging import Staging
+from mm_fusion.perception.thinning import GOLDEN, thinned
 from mm_fusion.samples import Reason, SyncedSet
 
 T0 = scenes.T0
@@ -102,16 +103,19 @@ def test_a_sweep_without_a_usable_point_is_refused(xyz, reason):
     assert stage.points().tolist() == [[0.0] * 5]
 
 
-def test_too_many_points_are_thinned_evenly_and_said():
+def test_too_many_points_are_thinned_and_said():
+    """GIVEN points from 5 to 35 m, WHEN two of three fit, THEN the far ones all stay."""
     stage = Stage()
-    x = np.linspace(0.0, 20.0, 3000)
+    x = np.linspace(5.0, 35.0, 3 * scenes.BUDGET // 2)
     staged = stage.fill(scenes.sweep(np.column_stack([x, 0 * x, 0 * x])))
     assert staged.points_used == len(stage.points())
-    assert scenes.BUDGET - 3 <= staged.points_used <= scenes.BUDGET
+    assert 0.97 * scenes.BUDGET <= staged.points_used <= scenes.BUDGET
     assert f"cloud thinned to {scenes.BUDGET} points" in staged.remarks
     kept = stage.points()[:, 0]
     assert (np.diff(kept) > 0).all()  # still in order
-    assert np.diff(kept).max() < 4 * 20.0 / scenes.BUDGET
+    all_of_them = x + 0.5  # the LIDAR sits there
+    assert np.count_nonzero(kept > 30.0) == np.count_nonzero(all_of_them > 30.0)
+    assert np.count_nonzero(kept < 10.0) < 0.4 * np.count_nonzero(all_of_them < 10.0)
     first = kept.copy()
     stage.fill(scenes.sweep(np.column_stack([x, 0 * x, 0 * x])))
     assert stage.points()[:, 0].tobytes() == first.tobytes()
@@ -120,11 +124,30 @@ def test_too_many_points_are_thinned_evenly_and_said():
 @pytest.mark.parametrize("rings", [2, 16, 32, 64, 128])
 def test_thinning_follows_no_ring_pattern(rings):
     # Points of a spinning LIDAR come ring by ring: every ring must keep its share.
-    indices = np.arange(64_000)
-    kept = thinned(indices, 32_000)
+    kept = thinned(np.full(64_000, 100.0, np.float32), 32_000)
     share = np.bincount(kept % rings) / (64_000 / rings)
     assert np.abs(share - 0.5).max() < 0.05
     assert abs(GOLDEN - (np.sqrt(5) - 1) / 2) < 1e-12
+
+
+def test_thinning_levels_what_distance_makes_dense():
+    """GIVEN surfaces with points by the inverse square, THEN near ones keep as many as others."""
+    distances = np.array([4.0, 8.0, 12.0, 30.0, 60.0])
+    counts = (64_000 * (4.0 / distances) ** 2).astype(int)
+    cloud = np.repeat(distances, counts).astype(np.float32)
+    kept = thinned(cloud * cloud, 12_000)
+    assert 11_600 <= len(kept) <= 12_000
+    left = [np.count_nonzero(cloud[kept] == d) for d in distances.astype(np.float32)]
+    assert left[3:] == list(counts[3:])
+    assert np.ptp(left[:2]) < 0.02 * left[0]
+
+
+@pytest.mark.parametrize("cloud", [np.zeros(5000), np.full(5000, 1e-9), np.r_[np.zeros(4999), 1e6]])
+def test_thinning_keeps_the_budget_whatever_the_cloud(cloud):
+    kept = thinned(cloud.astype(np.float32), 1000)
+    assert len(kept) <= 1000
+    assert (np.diff(kept) > 0).all()
+    assert len(thinned(cloud.astype(np.float32), 5000)) == 5000
 
 
 def test_a_lidar_without_a_place_is_refused_and_the_camera_goes_on():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mm_fusion.datasets.frame import Cloud, LabelledFrame, Objects
-from mm_fusion.training.dataset import Frame
+from mm_fusion.training.frames import Frame
 
 
 def stored(frame: Frame) -> LabelledFrame:
@@ -16,7 +16,7 @@ def stored(frame: Frame) -> LabelledFrame:
             frame.points[:, :3],
             frame.points[:, 3],
             frame.points[:, 4],
-            np.zeros(len(frame.points), np.uint8),
+            frame.rings,
         ),
         (frame.image,),
         frame.pixel_from_base[None],

@@ -11,7 +11,7 @@ import torch
 from support.frames import stored
 
 from mm_fusion.datasets.frame import write_frame
-from mm_fusion.training.dataset import Frame
+from mm_fusion.training.frames import Frame
 
 SIZES = ([4.4, 1.8, 1.6], [0.6, 0.6, 1.75], [1.8, 0.6, 1.7])
 COLOURS = ([200, 30, 30], [30, 200, 30], [30, 30, 200])
@@ -24,7 +24,7 @@ def _one_thread() -> None:
 
 def projection() -> np.ndarray:
     """A pinhole camera 1.6 m above base, 0.3 m ahead of it, looking along +x."""
-    intrinsics = np.array([[300.0, 0.0, 255.5], [0.0, 300.0, 127.5], [0.0, 0.0, 1.0]])
+    intrinsics = np.array([[375.0, 0.0, 319.5], [0.0, 450.0, 191.5], [0.0, 0.0, 1.0]])
     optical_from_base = np.array(
         [[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 1.6], [1.0, 0.0, 0.0, -0.3]]
     )
@@ -43,14 +43,14 @@ def made_frame(seed: int, objects: int = 6, ground_points: int = 1500) -> Frame:
     boxes[:, 3:6] = np.array(SIZES)[labels]
     boxes[:, 2] = boxes[:, 5] / 2.0
     boxes[:, 6] = rng.uniform(-3.0, 3.0, objects)
-    clouds, image = [ground], np.full((256, 512, 3), 90, np.uint8)
-    seg = np.zeros((32, 64), np.uint8)
+    clouds, image = [ground], np.full((384, 640, 3), 90, np.uint8)
+    seg = np.zeros((48, 80), np.uint8)
     for box, label in zip(boxes, labels, strict=True):
         cloud = np.zeros((60, 5))
         cloud[:, :3] = box[:3] + rng.uniform(-0.5, 0.5, (60, 3)) * box[3:6]
         clouds.append(cloud)
         u, v, w = projection() @ np.append(box[:3], 1.0)
-        if 8 <= u / w < 504 and 8 <= v / w < 248:
+        if 8 <= u / w < 632 and 8 <= v / w < 376:
             row, column = int(v / w) // 8, int(u / w) // 8
             image[row * 8 - 8 : row * 8 + 8, column * 8 - 8 : column * 8 + 8] = COLOURS[label]
             seg[row - 1 : row + 1, column - 1 : column + 1] = 1 + label
@@ -58,6 +58,7 @@ def made_frame(seed: int, objects: int = 6, ground_points: int = 1500) -> Frame:
     points[:, 3] = rng.uniform(0.0, 1.0, len(points))
     return Frame(
         points=points.astype(np.float32),
+        rings=np.zeros(len(points), np.uint8),
         image=image,
         pixel_from_base=projection(),
         boxes=boxes.astype(np.float32),

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mm_fusion.training.dataset import Frame, collate
+from mm_fusion.training.augment import keep
+from mm_fusion.training.dataset import collate
+from mm_fusion.training.frames import Frame
 from mm_fusion.training.grid import Grid
 from mm_fusion.training.network_torch import (
     TOP_K,
@@ -18,15 +20,19 @@ from mm_fusion.training.network_torch import (
     Maps,
     PillarEncoder,
     Widths,
+)
+from mm_fusion.training.views import (
+    DEPTH_BINS,
+    chance_of_depth,
     gather_cameras,
     ground_hint,
     project,
     sample,
 )
 
-SMALL = Widths(8, 8, 8, 8, 8, 8, 8, 8, 16, 16, 32, 2)
+SMALL = Widths(8, 8, 8, 8, 8, 8, 16, 16, 32, 2)
 CAMERA = torch.tensor(
-    [[[255.5, -300.0, 0.0, 0.0], [127.5, 0.0, -300.0, 480.0], [1.0, 0.0, 0.0, 0.0]]]
+    [[[319.5, -375.0, 0.0, 0.0], [191.5, 0.0, -450.0, 720.0], [1.0, 0.0, 0.0, 0.0]]]
 )
 
 
@@ -63,8 +69,8 @@ def test_project_by_hand() -> None:
     u, v, depth, visible = project(torch.tensor([[[10.0, 2.0, 0.6]]]), CAMERA)
     assert visible.item()
     assert depth.item() == 10.0
-    assert u.item() == pytest.approx(255.5 - 300.0 * 2.0 / 10.0)
-    assert v.item() == pytest.approx(127.5 + 300.0 * 1.0 / 10.0)
+    assert u.item() == pytest.approx(319.5 - 375.0 * 2.0 / 10.0)
+    assert v.item() == pytest.approx(191.5 + 450.0 * 1.0 / 10.0)
 
 
 @pytest.mark.parametrize(
@@ -88,25 +94,25 @@ def test_project_marks_what_the_image_does_not_show(point: list[float]) -> None:
 
 def test_ground_hint_is_the_depth_of_projected_ground(frame: Frame) -> None:
     matrix = torch.from_numpy(frame.pixel_from_base)[None]
-    hint = ground_hint(matrix, 32, 64)[0]
+    hint = ground_hint(matrix, 48, 80)[0]
     camera = frame.pixel_from_base.astype(np.float64)
     for x, y in [(7.0, 1.0), (10.0, -3.0), (20.0, 4.0)]:
         u, v, w = camera @ [x, y, 0.0, 1.0]
-        row, column = (v / w + 0.5) / 8.0 - 0.5, (u / w + 0.5) / 8.0 - 0.5
+        row, column = v / w / 8.0, u / w / 8.0
         below, right = int(row), int(column)
         weights = np.outer([1 - row + below, row - below], [1 - column + right, column - right])
         near = hint[0, below : below + 2, right : right + 2].numpy()
         assert (near * weights).sum() == pytest.approx(10.0 / w, rel=1e-3)
-    torch.testing.assert_close(torch.exp(-hint[1, 31]) * 10.0, hint[0, 31])
+    torch.testing.assert_close(torch.exp(-hint[1, 47]) * 10.0, hint[0, 47])
     assert hint[1, 0].max() == pytest.approx(math.log(80.0))
     assert torch.equal(ground_hint(torch.zeros(1, 3, 4), 4, 4)[:, 0], torch.zeros(1, 4, 4))
 
 
 def test_sample_of_a_ramp_is_the_pixel_itself() -> None:
     stride = 4
-    columns = (torch.arange(128) * stride + (stride - 1) / 2).expand(64, 128)
-    rows = (torch.arange(64) * stride + (stride - 1) / 2).unsqueeze(1).expand(64, 128)
-    ramps = torch.stack([columns, rows]).expand(2, 2, 64, 128)
+    columns = (torch.arange(160.0) * stride).expand(96, 160)
+    rows = (torch.arange(96.0) * stride).unsqueeze(1).expand(96, 160)
+    ramps = torch.stack([columns, rows]).expand(2, 2, 96, 160)
     u = torch.tensor([[10.0, 300.25], [77.7, 500.0]])
     v = torch.tensor([[20.0, 100.5], [1.5, 250.0]])
     weight = torch.tensor([[1.0, 0.5], [1.0, 0.0]])
@@ -116,14 +122,14 @@ def test_sample_of_a_ramp_is_the_pixel_itself() -> None:
 
 
 def test_sample_repeats_edges_and_keeps_batches_apart() -> None:
-    maps = torch.stack([torch.zeros(1, 64, 128), torch.ones(1, 64, 128)])
+    maps = torch.stack([torch.zeros(1, 96, 160), torch.ones(1, 96, 160)])
     maps[1, 0, :, 0] = 7.0
     got = sample(maps, torch.full((2, 1), -0.5), torch.zeros(2, 1), torch.ones(2, 1))
     assert got.flatten().tolist() == [0.0, 7.0]
 
 
 def test_two_cameras_are_averaged_where_both_see() -> None:
-    maps = torch.ones(1, 2, 1, 64, 128)
+    maps = torch.ones(1, 2, 1, 96, 160)
     maps[:, 1] = 3.0
     to_the_right = CAMERA[0].clone()
     to_the_right[0, 0] = 0.0  # sees y <= 0 only, and further than the first
@@ -147,16 +153,41 @@ def test_lift_looks_at_the_cells_own_axis() -> None:
     assert at[50, 40, 2].tolist() == pytest.approx([-25.6 + 50.5 * 0.8, -25.6 + 40.5 * 0.8, 1.2])
 
 
-def test_lift_gates_half_its_features_by_depth() -> None:
+def test_depth_chances_are_read_between_bins() -> None:
+    """Bins lie evenly in the logarithm from 2 to 64 m; 32 / 4 is what a sure one counts."""
+    chances = torch.zeros(1, DEPTH_BINS, 48, 80)
+    chances[0, 0, 5, 7], chances[0, 1, 5, 7] = 0.25, 0.5
+    chances[0, 31, 20, 30] = 1.0
+    second = 2.0 * 32.0 ** (1 / 31)
+    between = 2.0 * 32.0 ** (0.5 / 31)
+    u = torch.tensor([[56.0, 56.0, 56.0, 58.0, 240.0, 56.0]])
+    v = torch.tensor([[40.0, 40.0, 40.0, 37.0, 160.0, 40.0]])
+    depth = torch.tensor([[2.0, second, between, 1.0, 200.0, 30.0]])
+    got = chance_of_depth(chances, u, v, depth)[0]
+    torch.testing.assert_close(
+        got, 8.0 * torch.tensor([0.25, 0.5, 0.375, 0.25, 1.0, 0.0]), atol=2e-2, rtol=0.0
+    )
+
+
+def test_lift_passes_half_its_features_where_the_depth_is_likely() -> None:
+    """GIVEN a camera that is sure of 20 m everywhere, THEN cells at 20 m get all features."""
     lift = Lift(Grid(), SMALL)
-    sigma = lift.DEPTH_SIGMA
-    values = torch.ones(1, 3, SMALL.lift_map + 1)
-    values[0, :, -1] = math.log(20.0) + torch.tensor([0.0, sigma, -3.0 * sigma])
-    got = lift.gate(values, torch.full((1, 3), 20.0))
-    assert got.shape == (1, 3, SMALL.lift_map)
-    expected = torch.exp(torch.tensor([0.0, -0.5, -4.5]))
-    torch.testing.assert_close(got[0, :, 0], expected, atol=1e-4, rtol=0.0)
-    assert (got[0, :, -1] == 1.0).all()
+    lift.mix = torch.nn.Identity()
+    place = 31.0 * math.log(20.0 / 2.0) / math.log(32.0)
+    depth = torch.zeros(1, 1, DEPTH_BINS, 48, 80)
+    depth[:, :, int(place)], depth[:, :, int(place) + 1] = 1.0, 1.0
+    features = torch.ones(1, 1, SMALL.lift_map, 96, 160)
+    with torch.no_grad():
+        got = lift(features, depth, CAMERA[None], torch.ones(1, 1))[0]
+    at = {x: int((x + 25.6) / 0.8) for x in (12.0, 20.0, 40.0)}
+    lowest = got[: SMALL.lift_map + 2, :, 32]
+    assert lowest[0, at[20.0]] == pytest.approx(8.0, abs=0.1)
+    assert lowest[0, at[12.0]] == 0.0
+    assert lowest[0, at[40.0]] == 0.0
+    for x in at.values():
+        assert lowest[SMALL.lift_map - 1, x] == 1.0
+        assert lowest[SMALL.lift_map + 1, x] == 1.0  # seen
+    assert (got[:, 0] == 0.0).all()  # behind
 
 
 # ----------------------------------------------------------------------------- pillars
@@ -260,7 +291,7 @@ def test_both_withheld_still_answers(net: FusionNet, frame: Frame) -> None:
 
 
 def test_a_batch_is_its_frames(net: FusionNet, frame: Frame) -> None:
-    shorter = Frame(**{**vars(frame), "points": frame.points[:700]})
+    shorter = keep(frame, np.arange(len(frame.points)) < 700)
     batch = collate([frame, shorter], [(1.0, 1.0), (1.0, 1.0)], net.grid)
     with torch.no_grad():
         maps = net(
@@ -286,7 +317,12 @@ def test_decode_of_a_handmade_map(net: FusionNet) -> None:
     )
     boxes[0, 7, 191, 127] = -1.0
     boxes[0, 3, 191, 127] = 1e9  # a size that would overflow is held back
-    got, scores, labels = net.decode(Maps(heat, boxes, torch.zeros(1), torch.zeros(1)))
+    spreads = torch.zeros(1, 5, nx, ny)
+    spreads[0, 0, 40, 30], spreads[0, 4, 40, 30] = math.log(0.2), math.log(1.5)
+    heat[0, 0, 43, 30] = 1.9  # 1.2 m away: of cars, too near to be another
+    got, scores, labels, errors = net.decode(Maps(heat, boxes, spreads, None, None))
+    assert errors.shape == (1, TOP_K, 5)
+    assert errors[0, 1].tolist() == pytest.approx([0.2, 1.0, 1.0, 1.0, 1.5])
     assert got.shape == (1, TOP_K, 9)
     assert labels.dtype == torch.int64
     assert labels[0, :3].tolist() == [1, 0, 2]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mm_fusion.training.dataset import Frame, list_frames, load_frame
+from mm_fusion.training.frames import Frame, list_frames, load_frame
 from mm_fusion.training.grid import Grid
 from mm_fusion.training.network_torch import FusionNet, Maps
 from mm_fusion.training.targets import make_targets
@@ -33,7 +33,13 @@ class Oracle(FusionNet):
             said = (targets.heat == 1.0) & (has_points > 0.5)
             heat.append(torch.where(said, 5.0, -15.0))
             boxes.append(targets.boxes)
-        return Maps(torch.stack(heat), torch.stack(boxes), torch.zeros(1), torch.zeros(1))
+        return Maps(
+            torch.stack(heat),
+            torch.stack(boxes),
+            torch.zeros(len(boxes), 5, self.grid.nx, self.grid.ny),
+            None,
+            None,
+        )
 
 
 def test_the_truth_scores_one_and_silence_nothing(write_frames: Callable[[int], Path]) -> None:
