@@ -28,12 +28,7 @@ from torch import Tensor, nn
 from mm_fusion.training.encoders import LITE0, make_trunk
 from mm_fusion.training.frames import CLASSES
 from mm_fusion.training.grid import Grid
-from mm_fusion.training.views import (
-    DEPTH_BINS,
-    chance_of_depth,
-    gather_cameras,
-    ground_hint,
-)
+from mm_fusion.training.views import DEPTH_BINS, chance_of_depth, gather_cameras, ground_hint
 
 SENSES = ("fused", "camera", "lidar")
 TOP_K = 100
@@ -127,8 +122,7 @@ class ImageEncoder(nn.Module):
         x16 = self.stage16(x16)
         hint = ground_hint(pixel_from_base, x8.shape[2], x8.shape[3])
         x8 = self.merge8(self.lateral8(x8) + upsample(self.from16(x16)) + self.hint8(hint))
-        features = F.relu(self.norm(upsample(self.from8(x8)) + self.lateral4(x4)))
-        features = self.smooth(features)
+        features = self.smooth(F.relu(self.norm(upsample(self.from8(x8)) + self.lateral4(x4))))
         return self.lift(features), self.paint(features), self.depth(x8)
 
 
@@ -457,13 +451,11 @@ class FusionNet(nn.Module):
         batch, cells = maps.heat.shape[0], nx * ny
         scale, shift = self.score_scale, self.score_shift
         heat = torch.sigmoid(maps.heat * scale[:, None, None] + shift[:, None, None])
-        peaks = torch.cat(
-            [
-                F.max_pool2d(heat[:, n : n + 1], size, stride=1, padding=size // 2)
-                for n, size in enumerate(PEAK_CELLS)
-            ],
-            1,
-        )
+        peaks = [
+            F.max_pool2d(heat[:, n : n + 1], size, stride=1, padding=size // 2)
+            for n, size in enumerate(PEAK_CELLS)
+        ]
+        peaks = torch.cat(peaks, 1)
         kept = torch.where(heat >= peaks, heat, torch.zeros_like(heat))
         scores, index = torch.topk(kept.flatten(1), TOP_K, dim=1, sorted=True)
         labels = index // cells
