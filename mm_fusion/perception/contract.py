@@ -103,7 +103,7 @@ def parse_contract(text: str, source: str) -> Contract:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ContractError(f"{source}: not valid YAML: {error}") from error
-    values = _Values(source, tree)
+    values = Values(source, tree)
     if values.text("format") != FORMAT:
         raise values.error("format", f"must be '{FORMAT}'", values.text("format"))
     if values.integer("format_version", 1) != FORMAT_VERSION:
@@ -111,7 +111,7 @@ def parse_contract(text: str, source: str) -> Contract:
         raise values.error("format_version", f"must be {FORMAT_VERSION}", version)
     if values.text("colour_order") != "RGB":
         raise values.error("colour_order", "must be RGB", values.text("colour_order"))
-    ranges = _Values(f"{source}: range_m", values.get("range_m"))
+    ranges = Values(f"{source}: range_m", values.get("range_m"))
     contract = Contract(
         source=source,
         model=values.text("model"),
@@ -255,7 +255,7 @@ def _check(c: Contract) -> None:
         raise ContractError(f"{c.source}: model: must be a file beside the contract: {c.model}")
 
 
-class _Values:
+class Values:
     """Typed access to a YAML mapping; every complaint names the file and the key."""
 
     def __init__(self, source: str, tree: Any) -> None:
@@ -316,7 +316,7 @@ class _Values:
         return tuple(self._tensor(f"{key}[{n}]", entry) for n, entry in enumerate(value))
 
     def _tensor(self, where: str, entry: Any) -> TensorSpec:
-        values = _Values(f"{self.source}: {where}", entry)
+        values = Values(f"{self.source}: {where}", entry)
         shape = values.get("shape")
         if not isinstance(shape, list) or not all(
             isinstance(a, (int, str)) and not isinstance(a, bool) for a in shape

@@ -1,0 +1,1 @@
+"""Late fusion: a camera detector's boxes and the LIDAR's clusters become boxes in space."""
