@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from mm_fusion import parameters
+from mm_fusion.config_detectors import Camera2dConfig
 from mm_fusion.config_health import HealthConfig
 from mm_fusion.config_lidar import DeskewConfig, LidarConfig
 from mm_fusion.config_objects import GroundConfig, ObstaclesConfig, TrackerConfig
@@ -179,6 +180,7 @@ class Config:
     sync: SyncConfig = field(default_factory=SyncConfig)
     lidar: LidarConfig = field(default_factory=LidarConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    camera2d: Camera2dConfig = field(default_factory=Camera2dConfig)
     deskew: DeskewConfig = field(default_factory=DeskewConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     ground: GroundConfig = field(default_factory=GroundConfig)

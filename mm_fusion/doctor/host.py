@@ -86,24 +86,25 @@ def _shared_memory(path: Path) -> tuple[int, int]:
 
 def read_model(config: Config) -> ModelFacts:
     """The network, loaded as the fusion node loads it."""
+    from mm_fusion.perception.detectors import open_network
     from mm_fusion.perception.network import FusionNetwork, available_providers
 
     settings = config.network
-    model = settings.model or "the packaged network"
+    model = config.model or settings.model or "the packaged network"
     available = available_providers()
     try:
-        network = FusionNetwork.from_config(config)
+        network = open_network(config)
     except MmFusionError as problem:
         text = " ".join(str(problem).split())
         return ModelFacts(model, settings.provider, available=available, error=text)
-    contract = network.contract
+    contract = network.contract if isinstance(network, FusionNetwork) else None
     return ModelFacts(
         model=str(network.model_path),
         asked=settings.provider,
         provider=network.provider,
         available=available,
-        camera_slots=contract.camera_slots,
-        point_budget=contract.point_budget,
+        camera_slots=contract.camera_slots if contract else None,
+        point_budget=contract.point_budget if contract else 0,
     )
 
 
@@ -222,7 +223,7 @@ def check_model(seen: Observations, config: Config) -> list[Finding]:
         return [error("network", "network.model", model.error, remedy)]
     findings = []
     cameras = len(config.topics.camera_names())
-    if cameras > model.camera_slots:
+    if model.camera_slots is not None and cameras > model.camera_slots:
         what = f"{cameras} cameras are configured, {model.model} takes {model.camera_slots}"
         remedy = "Name fewer in topics.cameras, or train a network with more slots."
         findings.append(error("camera-slots", "topics.cameras", what, remedy))

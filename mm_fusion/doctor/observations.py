@@ -207,13 +207,16 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """The network as it loaded, or the error with which it did not."""
+    """The network as it loaded, or the error with which it did not.
+
+    ``camera_slots`` None: as many cameras as there are; ``point_budget`` 0: all points.
+    """
 
     model: str
     asked: str
     provider: str = ""
     available: tuple[str, ...] = ()
-    camera_slots: int = 0
+    camera_slots: int | None = 0
     point_budget: int = 0
     error: str = ""
 

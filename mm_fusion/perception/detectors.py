@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from mm_fusion.config import Config
 from mm_fusion.perception.calibration import Calibration
+from mm_fusion.perception.camera2d.detector import CameraDetector
+from mm_fusion.perception.camera2d.network import CameraNetwork
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.fusion_detector import FusionDetector
 from mm_fusion.perception.network import FusionNetwork
@@ -32,8 +34,8 @@ class Network(Protocol):
         """The path of the file, for people to read."""
 
     def facts(self) -> dict[str, Any]:
-        """What a summary says about it: at least model, sha256, classes, range_m (x, y, z in the
-        base frame) and score_threshold."""
+        """What a summary says about it: at least model, sha256, classes, score_threshold, and
+        range_m (x, y, z in the base frame; None: no such limits)."""
 
 
 class Detector(Protocol):
@@ -50,6 +52,8 @@ class Detector(Protocol):
 def open_network(config: Config) -> Network:
     """What the parameters name. Raises ContractError where a file is missing or does not fit,
     ConfigError where CUDA was asked for and is not to be had."""
+    if config.detector == "camera2d":
+        return CameraNetwork.from_config(config)
     return FusionNetwork.from_config(config)
 
 
@@ -60,4 +64,6 @@ def detector_of(
     and sensors do not fit."""
     if isinstance(network, FusionNetwork):
         return FusionDetector(network, config, calibration, each)
+    if isinstance(network, CameraNetwork):
+        return CameraDetector(network, config, calibration, each)
     raise TypeError(f"no detector for {type(network).__name__}")

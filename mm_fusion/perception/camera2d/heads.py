@@ -24,6 +24,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
 
+MASKS = 64  # at most so many columns more: the masks or points of networks that give those, too
 # FastestDet weighs its two scores so.
 OBJECTNESS_POWER, CLASS_POWER = 0.6, 0.4
 
@@ -77,10 +78,10 @@ def _corners(center_size: F64) -> F64:
 
 
 def _rows(output: Array, columns: int) -> Array:
-    """An output [1,N,>=columns] or [N,>=columns] as [N,...]."""
+    """An output [1,N,columns] or [N,columns] as [N,...]; what follows the columns stays."""
     rows = output[0] if output.ndim == 3 else output
-    if rows.ndim != 2 or rows.shape[1] < columns:
-        raise ValueError(f"must be [1,N,{columns}] or wider")
+    if rows.ndim != 2 or not columns <= rows.shape[1] <= columns + MASKS:
+        raise ValueError(f"must be [1,N,{columns}]")
     return rows
 
 

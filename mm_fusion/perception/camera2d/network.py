@@ -85,6 +85,7 @@ class CameraNetwork:
             "classes": sorted(set(c.class_map.values())),
             "head": c.head,
             "recognized": self.recognized,
+            "range_m": None,
             "score_threshold": c.score_threshold,
         }
 

@@ -1,0 +1,190 @@
+"""Upright boxes about points that show one or two faces of an object.
+
+The LIDAR sees the near faces only. For every heading, a box of the class's usual sizes is put
+behind the faces that face the sensor; what is compared then is how near the points lie to those
+faces (the closeness of L-shape fitting: Zhang et al., Efficient L-Shape Fitting for Vehicle
+Detection Using Laser Scanners, 2017), how well the box fills the camera's box, and how usual size
+and heading are. The spread of the hypotheses that do nearly as well as the best one is the
+covariance.
+
+All objects of a set are fitted in one go: M objects, A headings, P points, H sizes and places.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+F64 = npt.NDArray[np.float64]
+
+HEADINGS = 36
+POINTS = 64  # of an object that are looked at
+CELL_M = 0.08  # points nearer to each other than that count as one
+
+FACE_SIGMA_M = 0.1
+FACE_FAR_M = 0.45  # a point further from the faces says no more than that it is far
+FACE_WEIGHT = 12.0  # so many points' worth, however many there are: they are not independent
+EDGE_SIGMA = 0.06  # of the width of the camera's box
+EDGE_SIGMA_PX = 2.5
+EDGE_WORST = 9.0
+HEADING_WEIGHT = 0.7  # of the road going where the robot goes
+OVERHANG_SIGMA_M = 0.15  # points beyond the box
+LEAST_SIGMA_M = 0.1
+PLACES = np.array([0.0, 0.5, 1.0])  # of points within a face of which one end is hidden
+
+
+class Prior(NamedTuple):
+    """How large things of a class are: hypotheses of lengths and widths (m), their mean and
+    standard deviation, and those of the height."""
+
+    lengths: tuple[float, ...]
+    widths: tuple[float, ...]
+    length: tuple[float, float]
+    width: tuple[float, float]
+    height: tuple[float, float]
+    lies: bool = True  # has a heading worth seeking
+
+
+CAR = Prior((3.6, 4.1, 4.6, 5.4), (1.62, 1.85), (4.1, 0.45), (1.72, 0.12), (1.55, 0.15))
+PRIORS = {
+    "car": CAR,
+    "truck": Prior((5.2, 7.0, 9.5), (1.95, 2.4), (6.5, 2.0), (2.3, 0.3), (2.9, 0.6)),
+    "bus": Prior((8.0, 11.0), (2.55,), (10.5, 1.8), (2.6, 0.15), (3.1, 0.3)),
+    "pedestrian": Prior((0.7,), (0.6,), (0.7, 0.2), (0.6, 0.1), (1.72, 0.12), lies=False),
+    "cyclist": Prior((1.75,), (0.6,), (1.75, 0.15), (0.6, 0.1), (1.72, 0.12), lies=False),
+    "unknown": Prior((0.8,), (0.6,), (0.8, 0.6), (0.6, 0.4), (1.2, 0.6), lies=False),
+}
+
+
+class Target(NamedTuple):
+    """What is to be boxed: points [P,2] in the plane, the camera's box (left, right, in px), the
+    camera's projection [3,4] and width, the sensor's place [2], and z of bottom and top."""
+
+    points: F64
+    edges: tuple[float, float]
+    pixel_from_base: F64
+    width_px: int
+    sensor: F64
+    z: tuple[float, float]
+    prior: Prior
+
+
+class Fitted(NamedTuple):
+    """Centre [2], size [2] (length, width), heading, and covariance [3,3] of (x, y, yaw)."""
+
+    center: F64
+    size: F64
+    yaw: float
+    covariance: F64
+
+
+def thinned(points: F64, cell_m: float = CELL_M, most: int = POINTS) -> F64:
+    """At most ``most`` of points [N,2], no two in one cell, spread evenly over the rest."""
+    cells = np.floor(points / cell_m).astype(np.int64)
+    _, first = np.unique(cells[:, 0] * 100003 + cells[:, 1], return_index=True)
+    if len(first) > most:
+        first = first[np.linspace(0, len(first) - 1, most).round().astype(int)]
+    return points[first]
+
+
+def fit(targets: list[Target]) -> list[Fitted]:
+    """The boxes of vehicles, one for each target, in its order; all of one prior's sizes."""
+    if not targets:
+        return []
+    prior = targets[0].prior
+    points, valid = _padded(targets)
+    yaw: F64 = np.arange(HEADINGS, dtype=np.float64) * (np.pi / HEADINGS) - np.pi / 2.0
+    axes = np.stack([np.cos(yaw), np.sin(yaw), -np.sin(yaw), np.cos(yaw)], -1).reshape(-1, 2, 2)
+    local = np.einsum("aij,mpj->maip", axes, points)  # [M,A,2,P]
+    low = np.where(valid, local, np.inf).min(axis=-1)
+    high = np.where(valid, local, -np.inf).max(axis=-1)  # [M,A,2]
+    sensor = np.einsum("aij,mj->mai", axes, np.array([t.sensor for t in targets]))
+    side = np.where(sensor < low, -1.0, np.where(sensor > high, 1.0, 0.0))
+    sizes, size_cost = _sizes(prior)  # [S,2], [S]
+    center, overhang = _placed(low, high, side, sizes)  # [M,A,S,T,2], [M,A,S]
+    cost = _closeness(local, valid, low, high, side)[:, :, None, None]
+    cost = cost + (overhang + size_cost)[..., None]
+    cost = cost + HEADING_WEIGHT * np.sin(yaw)[:, None, None] ** 2
+    world = np.einsum("aji,mastj->masti", axes, center)
+    cost = cost + _edge_cost(targets, world, sizes, axes)
+    return [
+        _chosen(np.asarray(cost[m], np.float64), world[m], sizes, yaw) for m in range(len(targets))
+    ]
+
+
+def _padded(targets: list[Target]) -> tuple[F64, npt.NDArray[np.bool_]]:
+    """Points [M,P,2], and which of them are there [M,1,1,P]."""
+    count = max(len(t.points) for t in targets)
+    points = np.zeros((len(targets), count, 2))
+    valid = np.zeros((len(targets), 1, 1, count), np.bool_)
+    for m, target in enumerate(targets):
+        points[m, : len(target.points)] = target.points
+        valid[m, ..., : len(target.points)] = True
+    return points, valid
+
+
+def _sizes(prior: Prior) -> tuple[F64, F64]:
+    """Hypotheses of (length, width) [S,2] and how unusual they are [S]."""
+    length, width = np.meshgrid(prior.lengths, prior.widths, indexing="ij")
+    sizes = np.stack([length.ravel(), width.ravel()], axis=1)
+    off = (sizes - [prior.length[0], prior.width[0]]) / [prior.length[1], prior.width[1]]
+    return sizes, 0.5 * np.asarray((off**2).sum(axis=1))
+
+
+def _placed(low: F64, high: F64, side: F64, sizes: F64) -> tuple[F64, F64]:
+    """Centres [M,A,S,T,2] in turned axes behind the faces seen, and the price of points that stick
+    out [M,A,S]."""
+    low, high, side = low[:, :, None], high[:, :, None], side[:, :, None]  # [M,A,1,2]
+    extent = high - low
+    half = sizes / 2.0
+    behind = np.where(side < 0, low + half, high - half)
+    share = PLACES[:, None]
+    between = (low + half)[..., None, :] * (1 - share) + (high - half)[..., None, :] * share
+    center = np.where((side == 0)[..., None, :], between, behind[..., None, :])
+    beyond = np.maximum(extent - sizes, 0.0) / OVERHANG_SIGMA_M
+    return center, 0.5 * np.asarray(np.minimum(beyond**2, 200.0).sum(axis=-1))
+
+
+def _closeness(local: F64, valid: npt.NDArray[np.bool_], low: F64, high: F64, side: F64) -> F64:
+    """How far the points are from the faces that are seen [M,A]."""
+    face = np.where(side < 0, low, high)[..., None]
+    away = np.where((side == 0)[..., None], np.inf, np.abs(local - face)).min(axis=2)
+    away = np.minimum(away, FACE_FAR_M) / FACE_SIGMA_M
+    there = valid[:, 0]
+    count = there.sum(axis=-1)
+    mean = np.where(there, away**2, 0.0).sum(axis=-1) / count
+    return np.asarray(0.5 * mean * np.minimum(count, FACE_WEIGHT))
+
+
+def _edge_cost(targets: list[Target], center: F64, sizes: F64, axes: F64) -> F64:
+    """How badly boxes fill the camera's box from left to right [M,A,S,T]."""
+    signs = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]]) / 2.0
+    corner = np.einsum("aji,scj->asci", axes, sizes[:, None] * signs)  # [A,S,4,2]
+    cost = np.zeros(center.shape[:-1])
+    for m, t in enumerate(targets):
+        at = center[m][..., None, :] + corner[:, :, None]  # [A,S,T,4,2]
+        z = sum(t.z) / 2.0
+        p = t.pixel_from_base
+        w = at @ p[2, :2] + (p[2, 2] * z + p[2, 3])
+        u = (at @ p[0, :2] + (p[0, 2] * z + p[0, 3])) / np.maximum(w, 0.3)
+        sigma = EDGE_SIGMA * (t.edges[1] - t.edges[0]) + EDGE_SIGMA_PX
+        for edge, found in zip(t.edges, (u.min(axis=-1), u.max(axis=-1)), strict=True):
+            off = (np.clip(found, -0.5, t.width_px - 0.5) - edge) / sigma
+            cost[m] += 0.5 * np.minimum(off**2, EDGE_WORST)
+    return cost
+
+
+def _chosen(cost: F64, center: F64, sizes: F64, yaw: F64) -> Fitted:
+    """The best hypothesis, its place averaged over those that do nearly as well."""
+    best = np.unravel_index(np.argmin(cost), cost.shape)
+    weight = np.exp(-(cost - cost[best]))
+    weight /= weight.sum()
+    mean = np.einsum("ast,asti->i", weight, center)
+    off = center - mean
+    turn = (yaw - yaw[best[0]] + np.pi / 2) % np.pi - np.pi / 2
+    joint = np.concatenate([off, np.broadcast_to(turn[:, None, None, None], (*cost.shape, 1))], -1)
+    covariance = np.einsum("ast,asti,astj->ij", weight, joint, joint)
+    covariance += np.diag([LEAST_SIGMA_M**2, LEAST_SIGMA_M**2, (np.pi / HEADINGS / 2) ** 2])
+    return Fitted(mean, sizes[best[1]], float(yaw[best[0]]), covariance)

@@ -1,0 +1,178 @@
+"""A camera detector and the LIDAR at work in one pipeline; see Detector."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.config import Config
+from mm_fusion.errors import ConfigError
+from mm_fusion.geometry import RigidTransform
+from mm_fusion.perception.calibration import Calibration
+from mm_fusion.perception.camera2d.associate import Seen
+from mm_fusion.perception.camera2d.heads import Boxes2d
+from mm_fusion.perception.camera2d.locate import Look, Unnamed, locate, prior_of
+from mm_fusion.perception.camera2d.network import CameraNetwork, Eye
+from mm_fusion.perception.camera2d.riders import with_riders
+from mm_fusion.perception.clouds import CloudPlacer, PlacedCloud, mounted
+from mm_fusion.perception.deskew import MotionBuffer
+from mm_fusion.perception.ground import find_ground
+from mm_fusion.perception.images import ImageError
+from mm_fusion.perception.staging import Each, Staged
+from mm_fusion.samples import CameraFrame, Detection, LidarSweep, Reason, Rejection, SyncedSet
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+
+class _Aimed(NamedTuple):
+    """A camera whose picture is on its canvas, with the projection of the rectified picture."""
+
+    sensor: str
+    eye: Eye
+    pixel_from_base: F64
+
+
+class CameraDetector:
+    """A 2D detector with LIDAR clusters; see Detector."""
+
+    def __init__(
+        self, network: CameraNetwork, config: Config, calibration: Calibration, each: Each = map
+    ) -> None:
+        self._network = network
+        self._config = config
+        self._calibration = calibration
+        self._each = each
+        self._placer = CloudPlacer()
+        self._eyes: dict[str, Eye] = {}
+        self._xyz = np.zeros((3, 0), np.float32)
+        self._sensor = np.zeros(2)
+        self._aimed: list[_Aimed] = []
+        if not (config.network.use_camera or config.network.use_lidar):
+            raise ConfigError("network.use_camera: must be true where network.use_lidar is false")
+
+    def stage(self, synced: SyncedSet, motion: MotionBuffer) -> Staged:
+        """Place the sweeps, and put the pictures on the network's canvases."""
+        staged = Staged()
+        used = self._config.network
+        deskew = motion if self._config.deskew.enabled else None
+        self._xyz = np.zeros((3, 0), np.float32)
+        if used.use_lidar:
+            self._place(synced, deskew, staged)
+        staged.has_points = self._xyz.shape[1] > 0
+        staged.points_used = self._xyz.shape[1]
+        frames = synced.cameras if used.use_camera else ()
+        self._aimed = []
+        staged.has_image = tuple(
+            frame is not None and self._look(frame, synced, motion, staged) for frame in frames
+        )
+        return staged
+
+    def detect(self, staged: Staged, stamp_ns: int) -> tuple[Detection, ...]:
+        """Boxes of all cameras, in the base frame at the stamp, best first."""
+        given = self._config.network.score_threshold
+        del stamp_ns  # what was staged is at the stamp already
+        threshold = self._network.contract.score_threshold if given < 0.0 else given
+        looks = [self._seen(aimed, threshold) for aimed in self._aimed]
+        settings = self._config.camera2d
+        unnamed = Unnamed(range_m=settings.unknown_range_m) if settings.unknown else None
+        ground = find_ground(self._xyz, self._config.ground)
+        found = locate(looks, self._xyz, ground, settings.range_m, self._sensor, unnamed)
+        bearings = sum(d.source == "bearing" for d in found)
+        if bearings and staged.has_points:
+            staged.remarks.append(f"{bearings} camera boxes without points: their range is guessed")
+        return tuple(found)
+
+    def _seen(self, aimed: _Aimed, threshold: float) -> Look:
+        model = aimed.eye.model
+        found = self._network.run(aimed.eye.canvas, threshold)
+        boxes = aimed.eye.in_camera(found.boxes)
+        seen = self._named(found._replace(boxes=boxes))
+        return Look(with_riders(seen), aimed.pixel_from_base, (model.width, model.height))
+
+    def _named(self, found: Boxes2d) -> list[Seen]:
+        """The boxes whose class means something here."""
+        contract, out = self._network.contract, []
+        rows = zip(found.boxes, found.scores.tolist(), found.classes.tolist(), strict=True)
+        for box, score, index in rows:
+            kind = contract.classes[index]
+            label = contract.class_map.get(kind)
+            if label is not None and box[2] - box[0] >= 2.0 and box[3] - box[1] >= 2.0:
+                out.append(Seen(box, min(score, 1.0), label, kind, prior_of(label, kind)))
+        return out
+
+    # -------------------------------------------------------------------------- the sweeps
+
+    def _place(self, synced: SyncedSet, motion: MotionBuffer | None, staged: Staged) -> None:
+        """All sweeps' finite points into one cloud; a bad sweep costs only itself."""
+        sweeps, unknown = mounted(synced, self._calibration)
+        staged.rejections += unknown
+        parts, places = [], []
+        for m, cloud in zip(
+            sweeps, self._placer.place(sweeps, synced.stamp_ns, motion), strict=True
+        ):
+            finite = np.isfinite(cloud.xyz).all(axis=0)
+            if not finite.any():
+                staged.rejections.append(_nothing_of(m.sweep))
+                continue
+            parts.append(cloud.xyz if finite.all() else cloud.xyz[:, finite])
+            places.append(m.base_from_lidar.translation[:2])
+            if motion is not None:
+                staged.remarks += _undeskewed(m.sweep, cloud)
+        if parts:
+            self._xyz = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+            self._sensor = np.mean(places, axis=0)
+
+    # -------------------------------------------------------------------------- the pictures
+
+    def _look(
+        self, frame: CameraFrame, synced: SyncedSet, motion: MotionBuffer, staged: Staged
+    ) -> bool:
+        """Put a frame on its canvas; False where it cannot be used."""
+        model = self._calibration.camera(frame.sensor)
+        if model is None:
+            detail = "no CameraInfo came for this camera"
+            return _refused(staged, frame, Reason.NO_INTRINSICS, detail)
+        frame_id = frame.frame_id or model.frame_id
+        base_from_camera = self._calibration.base_from(frame_id)
+        if base_from_camera is None:
+            detail = f"nothing connects frame '{frame_id}' with the base frame"
+            return _refused(staged, frame, Reason.NO_EXTRINSICS, detail)
+        eye = self._eyes.get(frame.sensor)
+        if eye is None or eye.model is not model:
+            eye = self._eyes[frame.sensor] = Eye(self._network.contract, model)
+        try:
+            eye.put(frame)
+        except ImageError as error:
+            return _refused(staged, frame, error.reason, error.detail)
+        after_ns = synced.dt_ns.get(frame.sensor, frame.stamp_ns - synced.stamp_ns)
+        moved = motion.base_from_base(synced.stamp_ns + after_ns, synced.stamp_ns)
+        if moved is None:
+            moved = RigidTransform.identity()
+            if after_ns:
+                staged.remarks.append(f"{frame.sensor}: no ego motion between exposure and set")
+        camera_from_base = base_from_camera.inverse() @ moved
+        pixel_from_base = model.k @ camera_from_base.matrix()[:3]
+        self._aimed.append(_Aimed(frame.sensor, eye, pixel_from_base))
+        return True
+
+
+def _refused(staged: Staged, sample: Any, reason: Reason, detail: str) -> bool:
+    staged.rejections.append(Rejection(sample.sensor, sample.stamp_ns, reason, detail))
+    return False
+
+
+def _nothing_of(sweep: LidarSweep) -> Rejection:
+    reason = Reason.NON_FINITE if len(sweep.points) else Reason.EMPTY_CLOUD
+    detail = f"{len(sweep.points)} points, none finite"
+    return Rejection(sweep.sensor, sweep.stamp_ns, reason, detail)
+
+
+def _undeskewed(sweep: LidarSweep, cloud: PlacedCloud) -> list[str]:
+    """What was not corrected although it should have been, and why."""
+    if cloud.deskewed:
+        return []
+    why = "no ego motion" if sweep.time_field else (sweep.remark or "no time per point")
+    return [f"{sweep.sensor}: not deskewed: {why}"]

@@ -1,0 +1,241 @@
+"""From a camera detector's boxes and the LIDAR's points to boxes in space: late fusion itself."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.perception.camera2d.associate import Seen, associate, in_view
+from mm_fusion.perception.camera2d.boxes import PRIORS, Fitted, Prior, Target, fit, thinned
+from mm_fusion.perception.camera2d.clusters import cluster
+from mm_fusion.perception.ground import Ground
+from mm_fusion.samples import Detection
+
+F64 = npt.NDArray[np.float64]
+F32 = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+CLUSTERED_HEIGHT_M = 2.8  # above the ground: what hangs higher joins what it hangs over
+BODY_DEPTH_M = 0.15  # from the skin of a person that the LIDAR sees to the middle
+PERSON_SIGMA_M = 0.15
+HEADING_UNKNOWN_SIGMA = np.pi / np.sqrt(3.0)  # of a heading spread evenly over the circle
+BEARING_SIGMA = 0.02  # rad, of where a camera's box is
+BEARING_SCORE = 0.5  # of a box without points: there may be nothing
+
+
+class Look(NamedTuple):
+    """What one camera saw: its boxes, its projection [3,4] from the base, its picture's size."""
+
+    seen: list[Seen]
+    pixel_from_base: F64
+    size: tuple[int, int]
+
+
+class Unnamed(NamedTuple):
+    """Which clusters are worth being called obstacles: the largest side, the fewest points, the
+    least height, the farthest, and how many at the most."""
+
+    side_m: float = 6.0
+    points: int = 8
+    height_m: float = 0.3
+    range_m: float = 40.0
+    most: int = 60
+
+
+def locate(
+    looks: list[Look],
+    xyz: F32,
+    ground: Ground,
+    range_m: float,
+    sensor: F64,
+    unnamed: Unnamed | None = None,
+) -> list[Detection]:
+    """Boxes in the base frame, best first.
+
+    ``xyz`` float32 [3,N] are finite points in the base frame, ``ground`` what find_ground says of
+    them, ``sensor`` [2] where the LIDAR stands. ``unnamed`` asks for what no camera has a name for
+    as well.
+    """
+    solid = np.flatnonzero(~ground.is_ground & (ground.height_m < CLUSTERED_HEIGHT_M))
+    points = xyz[:, solid]
+    x, y = (points[i] - np.float32(sensor[i]) for i in range(2))
+    labels = cluster(x, y, range_m)
+    taken = np.zeros(len(solid), np.bool_)
+    out: list[Detection] = []
+    wanted: list[tuple[Seen, Target, F32]] = []
+    for look in looks:
+        view = in_view(look.pixel_from_base, look.size, points, labels)
+        focal = focal_px(look.pixel_from_base)
+        matches = associate(look.seen, view, focal, look.size[1])
+        for seen, match in zip(look.seen, matches, strict=True):
+            if len(match.points):
+                taken[match.points] = True
+                body = points[:, match.points]
+                wanted.append((seen, _target(seen, look, body, sensor), body))
+            elif not match.twice:
+                bearing = bearing_only(seen, look)
+                if bearing is not None:
+                    out.append(bearing)
+    out += _boxed(wanted)
+    if unnamed is not None:
+        out += _obstacles(points, labels, taken, unnamed, sensor)
+    return sorted(out, key=lambda d: -d.score)
+
+
+def focal_px(pixel_from_base: F64) -> float:
+    """The focal length that a projection has."""
+    return float(np.linalg.norm(np.cross(pixel_from_base[1, :3], pixel_from_base[2, :3])))
+
+
+def _target(seen: Seen, look: Look, body: F32, sensor: F64) -> Target:
+    plane = thinned(body[:2].T.astype(np.float64))
+    bottom, top = _heights(seen, look, body)
+    edges = (float(seen.box[0]), float(seen.box[2]))
+    return Target(
+        plane, edges, look.pixel_from_base, look.size[0], sensor, (bottom, top), seen.prior
+    )
+
+
+def _heights(seen: Seen, look: Look, body: F32) -> tuple[float, float]:
+    """z of an object's bottom and top: what the points show, the rest as usual."""
+    low, high = float(body[2].min()), float(body[2].max())
+    mean, sigma = seen.prior.height
+    p = look.pixel_from_base
+    depth = float(np.median(p[2, :3] @ body + p[2, 3]))
+    tall = float(seen.box[3] - seen.box[1]) / focal_px(p) * depth
+    cut = seen.box[1] < 1.0 or seen.box[3] > look.size[1] - 2.5
+    height = mean if cut else float(np.clip(tall, mean - 2 * sigma, mean + 2 * sigma))
+    height = max(height, high - low)
+    # Ground's removal took the lowest points along.
+    bottom = low - min(max(height - (high - low), 0.0), 0.25)
+    return bottom, bottom + height
+
+
+def _boxed(wanted: list[tuple[Seen, Target, F32]]) -> list[Detection]:
+    """The objects with points, one class's sizes at a time."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    found: dict[int, Fitted] = {}
+    for n, (seen, target, _) in enumerate(wanted):
+        if seen.prior.lies:
+            groups[id(seen.prior)].append(n)
+        else:
+            found[n] = standing(target)
+    for rows in groups.values():
+        for n, fitted in zip(rows, fit([wanted[n][1] for n in rows]), strict=True):
+            found[n] = fitted
+    out = []
+    for n, (seen, target, _) in enumerate(wanted):
+        out.append(_detection(seen, target, found[n]))
+    return out
+
+
+def standing(target: Target) -> Fitted:
+    """A person, on foot or on a bicycle: where most of the points are, a little further back."""
+    prior = target.prior
+    middle = np.median(target.points, axis=0)
+    away = middle - target.sensor
+    away /= max(float(np.linalg.norm(away)), 1e-6)
+    covariance = np.diag([PERSON_SIGMA_M**2, PERSON_SIGMA_M**2, HEADING_UNKNOWN_SIGMA**2])
+    size = np.array([prior.length[0], prior.width[0]])
+    return Fitted(middle + BODY_DEPTH_M * away, size, 0.0, covariance)
+
+
+def _detection(seen: Seen, target: Target, f: Fitted) -> Detection:
+    bottom, top = target.z
+    covariance = np.zeros((4, 4))
+    covariance[np.ix_([0, 1, 3], [0, 1, 3])] = f.covariance
+    covariance[2, 2] = (seen.prior.height[1] / 2.0) ** 2 + 0.05**2
+    return Detection(
+        seen.label,
+        seen.score,
+        np.array([f.center[0], f.center[1], (bottom + top) / 2.0]),
+        np.array([f.size[0], f.size[1], top - bottom]),
+        f.yaw,
+        np.zeros(2),
+        "camera2d",
+        covariance,
+    )
+
+
+def bearing_only(seen: Seen, look: Look) -> Detection | None:
+    """A box without points: along its ray, as far away as its height tells, and unsure by as much
+    as heights differ. None where the picture's border cuts its height off."""
+    left, top, right, bottom = seen.box
+    mean, sigma = seen.prior.height
+    tall = float(bottom - top)
+    if top < 1.0 or bottom > look.size[1] - 2.5 or tall < 4.0:
+        return None
+    p = look.pixel_from_base
+    depth = focal_px(p) * mean / tall
+    inverse = np.linalg.inv(p[:, :3])
+    pixel = np.array([(left + right) / 2.0, (top + bottom) / 2.0, 1.0])
+    center = inverse @ (depth * pixel - p[:, 3])
+    ray = center - inverse @ -p[:, 3]
+    along = ray / np.linalg.norm(ray)
+    distance = float(np.linalg.norm(ray))
+    far = distance * float(np.hypot(sigma / mean, 3.0 / tall))
+    covariance = np.zeros((4, 4))
+    covariance[:3, :3] = (distance * BEARING_SIGMA) ** 2 * np.eye(3)
+    covariance[:3, :3] += far**2 * np.outer(along, along)
+    covariance[3, 3] = HEADING_UNKNOWN_SIGMA**2
+    size = np.array([seen.prior.length[0], seen.prior.width[0], mean])
+    return Detection(
+        seen.label,
+        seen.score * BEARING_SCORE,
+        center,
+        size,
+        0.0,
+        np.zeros(2),
+        "bearing",
+        covariance,
+    )
+
+
+def _obstacles(
+    points: F32, labels: npt.NDArray[np.int32], taken: Mask, rule: Unnamed, sensor: F64
+) -> list[Detection]:
+    """Upright boxes about the clusters of which no camera's box took a larger part."""
+    rows = np.flatnonzero((labels > 0) & (labels < np.iinfo(np.int16).max))
+    names = labels[rows].astype(np.int16)
+    order = rows[np.argsort(names, kind="stable")]
+    if not len(order):
+        return []
+    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    counts = np.diff(np.append(starts, len(order)))
+    body = points[:, order]
+    low = np.minimum.reduceat(body, starts, axis=1)
+    high = np.maximum.reduceat(body, starts, axis=1)
+    used = np.add.reduceat(taken[order].astype(np.int64), starts) / counts
+    center = (low[:2] + high[:2]) / 2.0
+    away = np.hypot(center[0] - sensor[0], center[1] - sensor[1])
+    fits = (counts >= rule.points) & (used < 0.3) & (away <= rule.range_m)
+    fits &= ((high - low)[:2] <= rule.side_m).all(axis=0) & ((high - low)[2] >= rule.height_m)
+    chosen = np.flatnonzero(fits)
+    chosen = chosen[np.argsort(away[chosen])][: rule.most]
+    return [
+        _obstacle(body[:, starts[c] : starts[c] + counts[c]].astype(np.float64)) for c in chosen
+    ]
+
+
+def _obstacle(body: F64) -> Detection:
+    """An upright box, turned as its points are spread, about what has no name."""
+    plane = body[:2] - body[:2].mean(axis=1, keepdims=True)
+    spread = plane @ plane.T
+    yaw = 0.5 * float(np.arctan2(2.0 * spread[0, 1], spread[0, 0] - spread[1, 1]))
+    c, s = np.cos(yaw), np.sin(yaw)
+    turned = np.array([[c, s], [-s, c]]) @ body[:2]
+    low = np.append(turned.min(axis=1), body[2].min())
+    high = np.append(turned.max(axis=1), body[2].max())
+    middle = (low + high) / 2.0
+    center = np.array([c * middle[0] - s * middle[1], s * middle[0] + c * middle[1], middle[2]])
+    size = np.maximum(high - low, 0.1)
+    covariance = np.diag(np.append((size / 4.0) ** 2 + 0.05**2, HEADING_UNKNOWN_SIGMA**2))
+    return Detection("unknown", 0.3, center, size, yaw, np.zeros(2), "cluster", covariance)
+
+
+def prior_of(label: str, kind: str) -> Prior:
+    """The usual sizes of a class, of the network's own where they are known."""
+    return PRIORS.get(kind.lower(), PRIORS[label])
