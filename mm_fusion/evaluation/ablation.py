@@ -98,8 +98,8 @@ def make_plan(options: Options) -> Plan:
     fused = Setting(options.fused, provider=options.provider)
     modes = {"fused": fused}
     for mode, model in (("camera", options.camera), ("lidar", options.lidar)):
-        seen = {"use_camera": mode == "camera", "use_lidar": mode == "lidar"}
-        modes[mode] = replace(fused, model=model or fused.model, **seen)
+        alone = replace(fused, use_camera=mode == "camera", use_lidar=mode == "lidar")
+        modes[mode] = replace(alone, model=model or fused.model)
     for setting in modes.values():
         read_contract(setting.model)
     return Plan(

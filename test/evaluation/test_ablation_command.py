@@ -15,8 +15,8 @@ from mm_fusion.datasets.frame import LabelledFrame, read_frame, write_frame
 from mm_fusion.evaluation.frame_faults import sensed_of
 from mm_fusion.evaluation.frame_sets import MIN_SCORE, FrameRunner, Setting, in_view, truth_of
 from mm_fusion.perception.contract import NetworkInputs
+from mm_fusion.perception.fusion_detector import boxes_above
 from mm_fusion.perception.network import PACKAGED_MODEL, FusionNetwork
-from mm_fusion.perception.pipeline import boxes_above
 
 MODEL = resources.share_path(PACKAGED_MODEL)
 
