@@ -245,11 +245,16 @@ def loaded(logs: Path, streams: list[Stream], profile: Path | None) -> dict[str,
         "arrived": came,
         "sent": sent,
         "arrived_share": round(sum(came.values()) / sum(sent.values()), 4),
-        "age_ms": {n.partition(" ")[2]: _ages(t["age_ms"]) for n, t in turns.items()},
-        "core_share": round(
-            sum(t["cpu_ms"] / max(t["wall_ms"], 1.0) for t in list(turns.values())[:1]), 3
-        ),
+        "age_ms": {
+            n.partition(" ")[2]: _ages(t["age_ms"]) for n, t in turns.items() if t["age_ms"]
+        },
+        "core_share": round(_core_share(next(iter(turns.values()), {})), 3),
     }
+
+
+def _core_share(turn: dict[str, Any]) -> float:
+    """Of the first stream's span, in which all others ran, too; 0 where nearly all was lost."""
+    return float(turn["cpu_ms"] / turn["wall_ms"]) if turn.get("wall_ms") else 0.0
 
 
 def _ages(age_ms: list[float]) -> dict[str, float]:

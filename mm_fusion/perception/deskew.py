@@ -3,8 +3,6 @@
 Between two poses the body is taken to move with constant twist (a screw motion): within a sweep
 with the mean of the velocities the poses carry, which is smooth where a filter's poses are not.
 After the newest and before the oldest, that pose's own velocity goes on for a limited time.
-Formulas of the exponential of SE(3) and its inverse: Barfoot, State Estimation for Robotics, 2017,
-ch. 7.
 """
 
 from __future__ import annotations
@@ -16,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.transform import Rotation
 
 from mm_fusion.config import DeskewConfig
 from mm_fusion.geometry import RigidTransform
+from mm_fusion.perception.twist import moved, twist_of
 from mm_fusion.samples import NS_PER_S, PoseEstimate, Reason, Rejection
 
 F32 = npt.NDArray[np.float32]
@@ -28,43 +26,17 @@ F64 = npt.NDArray[np.float64]
 KEPT_S = 3.0
 RESET_S = 1.0
 DEGREE = 3  # of the motion over one sweep as a polynomial of time
-NODES = 9  # instants at which the motion is looked up to fit it
-SMALL_ANGLE_RAD = 1e-4
+COUNT = 9  # instants at which the motion is looked up to fit it
+# Chebyshev's nodes: the fit stays good up to the ends. The fit is linear in what is found there.
+NODES = np.cos(np.pi * (np.arange(COUNT) + 0.5) / COUNT)
+FIT = np.linalg.pinv(np.vander(NODES, DEGREE + 1, increasing=True))
 
 
-def se3_exp(linear: F64, angular: F64) -> tuple[F64, F64]:
-    """Motions after one unit of time at constant twists: rotations [N,3,3], translations [N,3].
+class Twist(NamedTuple):
+    """A velocity: linear (m/s) and angular (rad/s) [3], in the body's own axes."""
 
-    ``linear`` and ``angular`` [N,3] are in the moving body's axes.
-    """
-    k, a, b = _series(angular)
-    kk = k @ k
-    theta2 = np.einsum("ni,ni->n", angular, angular)[:, None, None]
-    rotations = np.asarray(np.eye(3) + (1.0 - theta2 * b) * k + a * kk)
-    return rotations, np.einsum("nij,nj->ni", np.eye(3) + a * k + b * kk, linear)
-
-
-def se3_log(rotations: F64, translations: F64) -> tuple[F64, F64]:
-    """The twists (linear [N,3], angular [N,3]) that in one unit of time make these motions."""
-    angular = np.asarray(Rotation.from_matrix(rotations).as_rotvec(), dtype=np.float64)
-    k, a, b = _series(angular)
-    jacobians = np.eye(3) + a * k + b * (k @ k)
-    linear = np.linalg.solve(jacobians, translations[:, :, None])[:, :, 0]
-    return np.asarray(linear), angular
-
-
-def _series(angular: F64) -> tuple[F64, F64, F64]:
-    """For rotation vectors [N,3]: cross product matrices [N,3,3], and of their angles [N,1,1]
-    (1 - cos) / angle^2 and (angle - sin) / angle^3."""
-    theta = np.linalg.norm(angular, axis=1)[:, None, None]
-    small = theta < SMALL_ANGLE_RAD
-    safe = np.where(small, 1.0, theta)
-    a = np.where(small, 0.5 - theta**2 / 24.0, (1.0 - np.cos(safe)) / safe**2)
-    b = np.where(small, 1.0 / 6.0 - theta**2 / 120.0, (safe - np.sin(safe)) / safe**3)
-    x, y, z = angular.T
-    zero = np.zeros_like(x)
-    k = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    return k, np.asarray(a), np.asarray(b)
+    linear: list[float]
+    angular: list[float]
 
 
 class _Known(NamedTuple):
@@ -75,10 +47,9 @@ class _Known(NamedTuple):
     """
 
     estimate: PoseEstimate
-    rotation: F64  # [3,3] path_from_base
-    translation: F64  # [3]
-    until: tuple[F64, F64]  # mean velocity since the pose before: linear, angular [3], base axes
-    onward: tuple[F64, F64]  # velocity to go on with
+    path_from_base: F64  # [3,4]
+    until: Twist  # mean velocity since the pose before
+    onward: Twist  # velocity to go on with
 
 
 class MotionBuffer:
@@ -132,21 +103,20 @@ class MotionBuffer:
         before, after = known[found[0]], known[found[1]]
         start, since_ns = before.estimate.frame_from_base, stamp_ns - before.estimate.stamp_ns
         if before is after:
-            linear, angular = before.onward
-            share = since_ns / NS_PER_S
+            step, share = before.onward, since_ns / NS_PER_S
         else:
-            linear, angular = _step(before.estimate, after.estimate)
+            step = _step(before.estimate, after.estimate)
             share = since_ns / (after.estimate.stamp_ns - before.estimate.stamp_ns)
-        rotations, translations = se3_exp(linear[None] * share, angular[None] * share)
-        return start @ RigidTransform.trusted(rotations[0], translations[0])
+        motion = np.array(moved(*step, share)).reshape(3, 4)
+        return start @ RigidTransform.trusted(motion[:, :3], motion[:, 3])
 
     def base_from_base(self, target_ns: int, source_ns: int) -> RigidTransform | None:
         """``base(target)_from_base(source)``, None where the motion is not known for both."""
         found = self._on_path([target_ns, source_ns])
         if found is None:
             return None
-        target, source = (RigidTransform.trusted(r, t) for r, t in zip(*found, strict=True))
-        return target.inverse() @ source
+        relative = found[0, :, :3].T @ (found[1] - _shift(found[0]))
+        return RigidTransform.trusted(relative[:, :3], relative[:, 3])
 
     def polynomial(self, stamp_ns: int, first_s: float, last_s: float) -> MotionPolynomial | None:
         """The motion within a sweep; ``first_s`` and ``last_s`` are relative to ``stamp_ns``.
@@ -154,18 +124,12 @@ class MotionBuffer:
         None where the motion is not known for all of it.
         """
         middle_s, half_s = (first_s + last_s) / 2.0, max((last_s - first_s) / 2.0, 1e-6)
-        # Chebyshev's nodes: the fit stays good up to the ends.
-        nodes = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
-        instants = [stamp_ns + round(s * NS_PER_S) for s in (middle_s + half_s * nodes).tolist()]
+        instants = [stamp_ns + round(s * NS_PER_S) for s in (middle_s + half_s * NODES).tolist()]
         found = self._on_path([stamp_ns, *instants])
         if found is None:
             return None
-        rotations, translations = found
-        matrices = np.empty((NODES, 3, 4))
-        matrices[:, :, :3] = rotations[0].T @ rotations[1:]
-        matrices[:, :, 3] = (translations[1:] - translations[0]) @ rotations[0]
-        powers = np.vander(nodes, DEGREE + 1, increasing=True)
-        fit = np.linalg.lstsq(powers, matrices.reshape(NODES, 12), rcond=None)[0]
+        matrices = found[0, :, :3].T @ (found[1:] - _shift(found[0]))
+        fit = FIT @ matrices.reshape(COUNT, 12)
         return MotionPolynomial(middle_s, half_s, fit.reshape(DEGREE + 1, 3, 4))
 
     def _around(self, known: tuple[_Known, ...], stamp_ns: int) -> tuple[int, int] | None:
@@ -177,10 +141,10 @@ class MotionBuffer:
         gaps_ns = (abs(stamp_ns - known[n].estimate.stamp_ns) for n in (before, after))
         return None if min(gaps_ns) > self._max_age_ns else (before, after)
 
-    def _on_path(self, stamps_ns: list[int]) -> tuple[F64, F64] | None:
-        """Rotations [N,3,3] and translations [N,3] of the base along the path."""
+    def _on_path(self, stamps_ns: list[int]) -> F64 | None:
+        """Where the base is along the path [N,3,4], None where that is not known for all."""
         known = self._known
-        starts, linear, angular = [], [], []
+        starts, motions = [], []
         for stamp_ns in stamps_ns:
             found = self._around(known, stamp_ns)
             if found is None:
@@ -188,13 +152,9 @@ class MotionBuffer:
             before, after = known[found[0]], known[found[1]]
             velocity = before.onward if before is after else after.until
             since_s = (stamp_ns - before.estimate.stamp_ns) / NS_PER_S
-            starts.append(before)
-            linear.append(velocity[0] * since_s)
-            angular.append(velocity[1] * since_s)
-        rotations, translations = se3_exp(np.array(linear), np.array(angular))
-        first = np.array([s.rotation for s in starts])
-        offset = np.array([s.translation for s in starts])
-        return first @ rotations, offset + np.einsum("nij,nj->ni", first, translations)
+            starts.append(before.path_from_base)
+            motions.append(moved(*velocity, since_s))
+        return _composed(np.array(starts), np.array(motions).reshape(-1, 3, 4))
 
 
 def _of_base(estimate: PoseEstimate, base_from_child: RigidTransform) -> PoseEstimate:
@@ -217,32 +177,40 @@ def _continued(last: _Known | None, estimate: PoseEstimate) -> _Known:
     Its velocity is the mean of the two poses' own. Where neither gives one (some odometries leave
     their twist at zero), what happened between the poses has to do.
     """
-    own = (estimate.linear, estimate.angular)
+    own = Twist(estimate.linear.tolist(), estimate.angular.tolist())
     if last is None:
-        return _Known(estimate, np.eye(3), np.zeros(3), own, own)
+        return _Known(estimate, np.eye(3, 4), own, own)
     dt_s = (estimate.stamp_ns - last.estimate.stamp_ns) / NS_PER_S
-    before = (last.estimate.linear, last.estimate.angular)
-    given = any(v.any() for v in (*own, *before))
+    before = Twist(last.estimate.linear.tolist(), last.estimate.angular.tolist())
+    given = any(map(any, (*own, *before)))
     if given:
-        linear, angular = (own[0] + before[0]) / 2.0, (own[1] + before[1]) / 2.0
+        pairs = zip(own, before, strict=True)
+        mean = Twist(*([(a + b) / 2.0 for a, b in zip(*p, strict=True)] for p in pairs))
     else:
-        step = _step(last.estimate, estimate)
-        linear, angular = step[0] / dt_s, step[1] / dt_s
-    rotations, translations = se3_exp(linear[None] * dt_s, angular[None] * dt_s)
-    return _Known(
-        estimate,
-        last.rotation @ rotations[0],
-        last.translation + last.rotation @ translations[0],
-        (linear, angular),
-        own if given else (linear, angular),
-    )
+        mean = Twist(*([v / dt_s for v in part] for part in _step(last.estimate, estimate)))
+    motion = np.array(moved(*mean, dt_s)).reshape(3, 4)
+    path_from_base = _composed(last.path_from_base, motion)
+    return _Known(estimate, path_from_base, mean, own if given else mean)
 
 
-def _step(first: PoseEstimate, second: PoseEstimate) -> tuple[F64, F64]:
-    """What moves the first pose to the second in one unit of time: linear [3], angular [3]."""
+def _composed(first: F64, second: F64) -> F64:
+    """One rigid motion [...,3,4] after another."""
+    out = first[..., :3] @ second
+    out[..., 3] += first[..., 3]
+    return np.asarray(out)
+
+
+def _shift(motion: F64) -> F64:
+    """The translation of a motion [3,4] alone, as a summand [3,4]."""
+    out = np.zeros((3, 4))
+    out[:, 3] = motion[:, 3]
+    return out
+
+
+def _step(first: PoseEstimate, second: PoseEstimate) -> Twist:
+    """What moves the first pose to the second in one unit of time."""
     move = first.frame_from_base.inverse() @ second.frame_from_base
-    linear, angular = se3_log(move.rotation[None], move.translation[None])
-    return linear[0], angular[0]
+    return Twist(*twist_of(move.rotation, move.translation))
 
 
 class MotionPolynomial:

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import scenes
 from scipy.linalg import expm
+from scipy.spatial.transform import Rotation
 
 from mm_fusion.config import DeskewConfig
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.perception.clouds import CloudPlacer, Mounted
-from mm_fusion.perception.deskew import MotionBuffer, se3_exp, se3_log
+from mm_fusion.perception.deskew import MotionBuffer
+from mm_fusion.perception.twist import moved, twist_of
 from mm_fusion.samples import Reason
 
 T0 = scenes.T0
@@ -53,14 +55,26 @@ def test_exponential_and_logarithm_agree_with_scipys_matrix_exponential(angle):
     axis = rng.normal(size=(4, 3))
     angular = angle * axis / np.linalg.norm(axis, axis=1, keepdims=True)
     linear = rng.normal(size=(4, 3)) * 10.0
-    rotations, translations = se3_exp(linear, angular)
     for n in range(4):
+        motion = np.array(moved(linear[n], angular[n])).reshape(3, 4)
         expected = expm(twist_matrix(linear[n], angular[n]))
-        np.testing.assert_allclose(rotations[n], expected[:3, :3], atol=1e-12)
-        np.testing.assert_allclose(translations[n], expected[:3, 3], atol=1e-10)
-    back_linear, back_angular = se3_log(rotations, translations)
-    np.testing.assert_allclose(back_angular, angular, atol=1e-9)
-    np.testing.assert_allclose(back_linear, linear, atol=1e-8)
+        np.testing.assert_allclose(motion, expected[:3], atol=1e-11)
+        np.testing.assert_allclose(
+            np.array(moved(linear[n] / 0.4, angular[n] / 0.4, 0.4)).reshape(3, 4), motion, atol=1e-9
+        )
+        back_linear, back_angular = twist_of(motion[:, :3], motion[:, 3])
+        np.testing.assert_allclose(back_angular, angular[n], atol=1e-9)
+        np.testing.assert_allclose(back_linear, linear[n], atol=1e-8)
+
+
+def test_the_logarithm_of_turns_about_every_axis():
+    # GIVEN turns by nearly half a turn, where each axis in turn has the quaternion's largest part
+    for axis in (*np.eye(3), *-np.eye(3), [0.6, 0.8, 0.0], [-0.36, 0.48, 0.8]):
+        for angle in (0.0, 1e-9, 3.14159, 3.0):
+            angular = angle * np.array(axis)
+            rotation = Rotation.from_rotvec(angular).as_matrix()
+            _, back = twist_of(rotation, np.zeros(3))
+            np.testing.assert_allclose(back, angular, atol=1e-9)
 
 
 def test_a_quarter_turn_by_hand():
