@@ -32,6 +32,7 @@ from mm_fusion.nodes.transforms import TransformInput
 from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.detectors import open_network
 from mm_fusion.perception.pipeline import PerceptionPipeline
+from mm_fusion.perception.staging import Coming
 from mm_fusion.samples import (
     CameraFrame,
     CameraModel,
@@ -63,7 +64,7 @@ class Waiting(NamedTuple):
     queued_ns: int
 
 
-Small = PoseEstimate | CameraModel | StampedTransform
+Small = PoseEstimate | CameraModel | StampedTransform | Coming
 
 
 class FusionNode(ManagedNode):
@@ -189,6 +190,9 @@ class FusionNode(ManagedNode):
             self._intake.pictured(sample)
         self._arrivals.note(sensor, sample.stamp_ns, came_ns)
         self._silence.heard(sample.stamp_ns)
+        coming = self._pipeline.coming(sample)
+        if coming is not None:
+            self._queue.note(coming, stir=True)
         self._hand_over(self._pipeline.synchronizer.add(sample))
 
     def _on_motion(self, raw: bytes) -> None:
@@ -201,7 +205,7 @@ class FusionNode(ManagedNode):
         self._intake.stamped(sensor, motion.stamp_ns, arrival_ns)
         if motion.child_frame_id != self._config.frames.base.lstrip("/"):
             self._need(motion.child_frame_id)
-        self._queue.note(motion)
+        self._queue.note(motion, stir=self._pipeline.expecting)
         self._hand_over(self._pipeline.synchronizer.advance(motion.stamp_ns, arrival_ns))
 
     def _on_camera_info(self, raw: bytes, sensor: str) -> None:
@@ -257,13 +261,15 @@ class FusionNode(ManagedNode):
 
     def _work(self) -> None:
         try:
-            self._queue.run(self._learn, self._process)
+            self._queue.run(self._learn, self._process, self._pipeline.prepare)
         except BaseException:
             self.crashed = True  # the node ends: one that only seems to live is worse
             raise
 
     def _learn(self, item: Small) -> None:
-        if isinstance(item, CameraModel):
+        if isinstance(item, Coming):
+            self._pipeline.expect(item)
+        elif isinstance(item, CameraModel):
             self._calibration.set_camera(item)
         elif isinstance(item, StampedTransform):
             self._calibration.set_transform(item.parent, item.child, item.parent_from_child)

@@ -29,6 +29,7 @@ class NewestWins(Generic[Small, Work]):
         self._small: deque[Small] = deque()
         self._closed = False
         self._busy = False
+        self._stirred = False
 
     @property
     def idle(self) -> bool:
@@ -36,9 +37,14 @@ class NewestWins(Generic[Small, Work]):
         with self._ready:
             return not self._work and not self._busy
 
-    def note(self, item: Small) -> None:
-        """Hand over a small thing; the worker looks at it when it next has work."""
+    def note(self, item: Small, stir: bool = False) -> None:
+        """Hand over a small thing; the worker looks at it when it next has work, or with ``stir``
+        as soon as it has time."""
         self._small.append(item)
+        if stir:
+            with self._ready:
+                self._stirred = True
+                self._ready.notify()
 
     def put(self, work: Work) -> Work | None:
         """Hand over work; answers the piece that had to go for it."""
@@ -54,11 +60,18 @@ class NewestWins(Generic[Small, Work]):
             self._closed = True
             self._ready.notify()
 
-    def run(self, on_small: Callable[[Small], None], on_work: Callable[[Work], None]) -> None:
-        """The worker's loop, until closed and empty."""
+    def run(
+        self,
+        on_small: Callable[[Small], None],
+        on_work: Callable[[Work], None],
+        on_leisure: Callable[[], None] = lambda: None,
+    ) -> None:
+        """The worker's loop, until closed and empty. ``on_leisure`` is called after small things
+        and after work, where no work waits."""
         while True:
             with self._ready:
-                self._ready.wait_for(lambda: self._work or self._closed, timeout=LONGEST_WAIT_S)
+                self._ready.wait_for(self._is_called, timeout=LONGEST_WAIT_S)
+                self._stirred = False
                 work = self._work.popleft() if self._work else None
                 done = self._closed and not self._work
                 self._busy = work is not None
@@ -71,6 +84,11 @@ class NewestWins(Generic[Small, Work]):
                 self._handle_small(on_small)
             if done:
                 return
+            if not self._work:
+                on_leisure()
+
+    def _is_called(self) -> bool:
+        return bool(self._work) or self._closed or self._stirred
 
     def _handle_small(self, on_small: Callable[[Small], None]) -> None:
         for _ in range(len(self._small)):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.deskew import DEGREE, MotionBuffer, MotionPolynomial
-from mm_fusion.samples import LidarSweep, Reason, Rejection, SyncedSet
+from mm_fusion.samples import NS_PER_S, LidarSweep, Reason, Rejection, SyncedSet
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -126,9 +126,14 @@ class CloudPlacer:
             self._seconds = np.empty(together, np.float32)
 
     def _fill_seconds(self, out: F32, sweep: LidarSweep, after_ns: int) -> None:
-        # Absolute times need all digits of float64 until the stamp is taken off.
         values = sweep.points[sweep.time_field]
         offset_ns = float(after_ns + sweep.time_offset_ns)
+        if values.dtype == np.float32 and abs(offset_ns) < MAX_AGE_S * NS_PER_S:
+            # No more than float32 says is in them: its digits are enough for what they are near.
+            np.multiply(values, np.float32(sweep.time_unit_ns * 1e-9), out=out)
+            out += np.float32(offset_ns * 1e-9)
+            return
+        # Absolute times need all digits of float64 until the stamp is taken off.
         for first in range(0, len(out), BLOCK):
             part = slice(first, min(first + BLOCK, len(out)))
             exact = self._exact_s[: part.stop - first]

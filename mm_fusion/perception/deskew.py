@@ -26,6 +26,8 @@ F64 = npt.NDArray[np.float64]
 KEPT_S = 3.0
 RESET_S = 1.0
 DEGREE = 3  # of the motion over one sweep as a polynomial of time
+# A degree that moves no point of this distance by more than this is left out: it costs time.
+REACH_M, LEAST_M = 60.0, 2e-4
 COUNT = 9  # instants at which the motion is looked up to fit it
 # Chebyshev's nodes: the fit stays good up to the ends. The fit is linear in what is found there.
 NODES = np.cos(np.pi * (np.arange(COUNT) + 0.5) / COUNT)
@@ -94,6 +96,15 @@ class MotionBuffer:
         self._known = (*kept, _continued(kept[-1] if kept else None, estimate))
         return fallen
 
+    def settled(self, until_ns: int) -> _Known | None:
+        """A mark where no pose that is still to come can change the motion up to an instant."""
+        known = self._known
+        return known[-1] if known and known[-1].estimate.stamp_ns >= until_ns else None
+
+    def still(self, mark: _Known) -> bool:
+        """Whether the motion up to a mark is what it was: only newer poses came since."""
+        return any(k is mark for k in reversed(self._known))
+
     def odom_from_base(self, stamp_ns: int) -> RigidTransform | None:
         """The base's pose in the odometry frame, None where no pose is near enough in time."""
         known = self._known
@@ -130,7 +141,7 @@ class MotionBuffer:
             return None
         matrices = found[0, :, :3].T @ (found[1:] - _shift(found[0]))
         fit = FIT @ matrices.reshape(COUNT, 12)
-        return MotionPolynomial(middle_s, half_s, fit.reshape(DEGREE + 1, 3, 4))
+        return MotionPolynomial(middle_s, half_s, _needed(fit.reshape(DEGREE + 1, 3, 4)))
 
     def _around(self, known: tuple[_Known, ...], stamp_ns: int) -> tuple[int, int] | None:
         """The poses before and after an instant, the same twice at the ends; None too far off."""
@@ -193,6 +204,15 @@ def _continued(last: _Known | None, estimate: PoseEstimate) -> _Known:
     return _Known(estimate, path_from_base, mean, own if given else mean)
 
 
+def _needed(coefficients: F64) -> F64:
+    """The coefficients [k+1,3,4] of a motion without the last ones that move nothing."""
+    reach = np.abs(coefficients) @ np.array([REACH_M, REACH_M, REACH_M, 1.0])
+    count = len(coefficients)
+    while count > 2 and reach[count - 1].max() < LEAST_M:
+        count -= 1
+    return coefficients[:count]
+
+
 def _composed(first: F64, second: F64) -> F64:
     """One rigid motion [...,3,4] after another."""
     out = first[..., :3] @ second
@@ -214,7 +234,8 @@ def _step(first: PoseEstimate, second: PoseEstimate) -> Twist:
 
 
 class MotionPolynomial:
-    """``base(stamp)_from_base(t)`` over one sweep: a cubic in t whose coefficients are matrices.
+    """``base(stamp)_from_base(t)`` over one sweep: a polynomial in t, at the most a cubic, whose
+    coefficients are matrices.
 
     Rigid only within the fit's error: under a millimetre at 50 m for a turn of 2 rad/s over 0.1 s.
     In exchange, correcting every point for its own instant is one matrix product.
@@ -223,19 +244,19 @@ class MotionPolynomial:
     def __init__(self, middle_s: float, half_s: float, coefficients: F64) -> None:
         self.middle_s = middle_s
         self.half_s = half_s
-        self.coefficients = coefficients  # [DEGREE+1,3,4] of ((t - middle_s) / half_s)^k
+        self.coefficients = coefficients  # [k+1,3,4] of ((t - middle_s) / half_s)^k
 
     def stacked(self, base_from_sensor: RigidTransform) -> F32:
-        """float32 [3, 4*(DEGREE+1)]: from the features of ``features`` to base coordinates."""
+        """float32 [3, 4*(k+1)]: from the features of ``features`` to base coordinates."""
         matrices = self.coefficients @ base_from_sensor.matrix()
         return np.concatenate(list(matrices), axis=1).astype(np.float32)
 
     def features(self, rows: F32, seconds: F32) -> None:
-        """Fill ``rows`` [4*(DEGREE+1), N], whose first four rows are x y z 1 in sensor axes.
+        """Fill ``rows`` [4*(k+1), N], whose first four rows are x y z 1 in sensor axes.
 
         ``seconds`` [N] are instants relative to the stamp.
         """
         power = (seconds - np.float32(self.middle_s)) * np.float32(1.0 / self.half_s)
-        for degree in range(1, DEGREE + 1):
+        for degree in range(1, len(self.coefficients)):
             block = rows[4 * degree : 4 * degree + 4]
             np.multiply(rows[4 * degree - 4 : 4 * degree], power, out=block)

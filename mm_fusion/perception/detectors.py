@@ -6,7 +6,7 @@ pipeline, with that pipeline's calibration and buffers.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mm_fusion.config import Config
 from mm_fusion.perception.calibration import Calibration
@@ -15,7 +15,7 @@ from mm_fusion.perception.camera2d.network import CameraNetwork
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.fusion_detector import FusionDetector
 from mm_fusion.perception.network import FusionNetwork
-from mm_fusion.perception.staging import Each, Staged
+from mm_fusion.perception.staging import Coming, Each, Staged
 from mm_fusion.samples import Detection, SyncedSet
 
 
@@ -47,6 +47,15 @@ class Detector(Protocol):
     def detect(self, staged: Staged, stamp_ns: int) -> tuple[Detection, ...]:
         """Boxes of what was staged last, in the base frame at the stamp, best first. Rejections
         and remarks are added to ``staged``."""
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """What a detector may do besides: get ready for a set before all of it is there."""
+
+    def prepare(self, coming: Coming, motion: MotionBuffer) -> bool:
+        """Do ahead what can be done; no result changes by it. False: not yet, because the next
+        pose may change the motion during the sweep."""
 
 
 def open_network(config: Config) -> Network:

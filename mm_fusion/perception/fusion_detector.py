@@ -12,8 +12,8 @@ from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.contract import Contract
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.network import FusionNetwork, NetworkOutputs
-from mm_fusion.perception.staging import Each, Staged, Staging
-from mm_fusion.samples import Detection, Reason, Rejection, SyncedSet
+from mm_fusion.perception.staging import Coming, Each, Staged, Staging
+from mm_fusion.samples import Detection, LidarSweep, Reason, Rejection, SyncedSet
 
 
 class FusionDetector:
@@ -26,6 +26,14 @@ class FusionDetector:
         self._network = network
         _check_fit(config.topics.camera_names(), network.contract, config.network)
         self._staging = Staging(network.contract, calibration, each)
+        sweeps = config.network.use_lidar and config.deskew.enabled
+        self._prepares_sweeps = sweeps and len(config.topics.lidar_names()) == 1
+
+    def prepare(self, coming: Coming, motion: MotionBuffer) -> bool:
+        """Stage a message whose set still waits for others; see Preparing."""
+        is_sweep = isinstance(coming.sample, LidarSweep)
+        wanted = self._prepares_sweeps if is_sweep else self._config.network.use_camera
+        return not wanted or self._staging.prepare(coming, motion)
 
     def stage(self, synced: SyncedSet, motion: MotionBuffer) -> Staged:
         """Stage a set; what the network cannot do without and is not there takes the rest along."""

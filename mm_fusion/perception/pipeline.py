@@ -8,8 +8,8 @@ from mm_fusion.config import Config
 from mm_fusion.health.timing import Stopwatch
 from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.deskew import MotionBuffer
-from mm_fusion.perception.detectors import Network, detector_of
-from mm_fusion.perception.staging import Each, Staged
+from mm_fusion.perception.detectors import Network, Preparing, detector_of
+from mm_fusion.perception.staging import Coming, Each, Staged
 from mm_fusion.perception.tracker import Tracker
 from mm_fusion.samples import (
     CameraFrame,
@@ -37,7 +37,8 @@ class PerceptionPipeline:
     ``each`` is that of Staging.
 
     Where one thread receives and another runs the network, the first uses ``synchronizer`` and
-    ``motion.add``, and the second ``process``.
+    ``coming``, and the second ``motion.add``, ``process`` and, while there is no set to process,
+    ``expect`` and ``prepare``.
     """
 
     def __init__(
@@ -54,6 +55,10 @@ class PerceptionPipeline:
         self.synchronizer = Synchronizer(config.sync, topics.lidar_names(), topics.camera_names())
         self.motion = MotionBuffer(config.deskew, calibration.base_from)
         self._detector = detector_of(network, config, calibration, each)
+        detector = self._detector
+        self._prepare = detector.prepare if isinstance(detector, Preparing) else None
+        self._slots = {name: slot for slot, name in enumerate(topics.camera_names())}
+        self._coming: list[Coming] = []
         self._tracker = Tracker(config.tracker)
 
     # -------------------------------------------------------------------- what comes in
@@ -79,11 +84,36 @@ class PerceptionPipeline:
     def _answer(self, items: Iterable[SyncedSet | Rejection]) -> Answers:
         return [i if isinstance(i, Rejection) else self.process(i) for i in items]
 
+    # ------------------------------------------------------------- while a set still waits
+
+    def coming(self, sample: CameraFrame | LidarSweep) -> Coming | None:
+        """What ``expect`` may be told of a message that the synchronizer gets; None: nothing."""
+        stamp_ns = None if self._prepare is None else self.synchronizer.foreseen_ns(sample)
+        slot = self._slots.get(sample.sensor, 0)
+        return None if stamp_ns is None else Coming(sample, stamp_ns, slot)
+
+    def expect(self, coming: Coming) -> None:
+        """A set with this message will come to ``process``."""
+        self._coming = [c for c in self._coming if c.sample.sensor != coming.sample.sensor]
+        self._coming.append(coming)
+
+    @property
+    def expecting(self) -> bool:
+        """Whether something is not prepared yet: a further pose may make it possible."""
+        return bool(self._coming)
+
+    def prepare(self) -> None:
+        """Do what can be done for the expected set before it goes out; no result changes by it."""
+        if self._coming and self._prepare is not None:
+            self._coming = [c for c in self._coming if not self._prepare(c, self.motion)]
+
     # --------------------------------------------------------------------- the main road
 
     def process(self, synced: SyncedSet) -> FusionResult:
         """One set through all stations."""
         watch = Stopwatch(self._now_ns)
+        if self._coming:
+            self._coming = [c for c in self._coming if c.stamp_ns > synced.stamp_ns]
         odom_from_base = self.motion.odom_from_base(synced.stamp_ns)
         staged = self._detector.stage(synced, self.motion)
         watch.lap("stage")

@@ -5,21 +5,23 @@ What cannot be used becomes a Rejection, and the set goes on with what is left.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.perception.calibration import Calibration
-from mm_fusion.perception.clouds import CloudPlacer, PlacedCloud, mounted
+from mm_fusion.perception.clouds import CloudPlacer, Mounted, PlacedCloud, mounted
 from mm_fusion.perception.contract import Contract, NetworkInputs, Range
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.images import ImageError, ImageStager
 from mm_fusion.perception.thinning import thinned
 from mm_fusion.samples import (
+    NS_PER_S,
     CameraFrame,
     CameraModel,
     LidarSweep,
@@ -52,8 +54,26 @@ class _Picture(NamedTuple):
     base_from_camera: RigidTransform
 
 
+class Coming(NamedTuple):
+    """A sweep, or a picture with its slot, and the stamp that its set will have."""
+
+    sample: LidarSweep | CameraFrame
+    stamp_ns: int
+    slot: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ahead:
+    """A sweep whose points are in the input already, and on what that rests."""
+
+    mounted: Mounted
+    mark: Any  # of the motion
+    staged: Staged
+
+
 class Staging:
-    """Fills ``inputs`` from synced sets. One set at a time; nothing is kept between sets.
+    """Fills ``inputs`` from synced sets. One set at a time; nothing is kept between sets but what
+    was prepared for the next one.
 
     ``each`` calls a function with each of some items and answers in their order, as ``map`` does;
     one that calls from several threads lets several pictures be decoded and resized at once.
@@ -67,6 +87,42 @@ class Staging:
         self._calibration = calibration
         self._placer = CloudPlacer()
         self._images = [ImageStager(slot) for slot in self.inputs.images]
+        self._ahead: _Ahead | None = None
+        self._pictures: dict[int, _Picture] = {}  # that are in their slots ahead of their set
+
+    def prepare(self, coming: Coming, motion: MotionBuffer) -> bool:
+        """Stage a message while its set still waits for others.
+
+        False: it cannot be done yet, because the next pose may change the motion during the sweep.
+        :meth:`fill` takes what was prepared where it would come to the same, and else does it
+        itself. To be called from the thread that calls ``fill``. Of sweeps, those that are alone in
+        their set and are to be deskewed.
+        """
+        sample, stamp_ns, slot = coming
+        if isinstance(sample, LidarSweep):
+            return self._prepare_sweep(sample, stamp_ns, motion)
+        picture = self._known(sample)
+        if isinstance(picture, _Picture):
+            self._pictures.pop(slot, None)
+            if self._put(slot, picture) is None:
+                self._pictures[slot] = picture
+        return True
+
+    def _prepare_sweep(self, sweep: LidarSweep, stamp_ns: int, motion: MotionBuffer) -> bool:
+        self._ahead = None
+        place = self._calibration.base_from(sweep.frame_id)
+        if place is None or not sweep.time_field or not len(sweep.points):
+            return True
+        if motion.settled(stamp_ns + max(0, _last_ns(sweep))) is None:
+            return False
+        mounted, staged = Mounted(sweep, place, stamp_ns), Staged()
+        (cloud,) = self._stage_sweeps([mounted], stamp_ns, motion, staged)
+        if staged.points_used and cloud.deskewed and cloud.seconds is not None:
+            last_s = max(float(np.nanmax(cloud.seconds)), 0.0)
+            mark = motion.settled(stamp_ns + math.ceil(last_s * NS_PER_S))
+            if mark is not None:
+                self._ahead = _Ahead(mounted, mark, staged)
+        return True
 
     def fill(
         self,
@@ -78,8 +134,13 @@ class Staging:
     ) -> Staged:
         """Stage a set. ``use_lidar`` and ``use_camera`` False withhold what the set has."""
         staged = Staged()
+        ahead, self._ahead = self._ahead, None
         if use_lidar:
-            self._stage_sweeps(synced, motion if deskew else None, staged)
+            sweeps, staged.rejections = mounted(synced, self._calibration)
+            if ahead is not None and deskew and _is_for(ahead, sweeps, synced.stamp_ns, motion):
+                staged = ahead.staged
+            else:
+                self._stage_sweeps(sweeps, synced.stamp_ns, motion if deskew else None, staged)
         self.inputs.set_points(staged.points_used)
         staged.has_points = staged.points_used > 0
         frames = synced.cameras if use_camera else ()
@@ -93,18 +154,18 @@ class Staging:
             self.inputs.set_image(slot, there)
             flags.append(there)
         staged.has_image = tuple(flags)
+        self._pictures.clear()
         return staged
 
     # -------------------------------------------------------------------------- the sweeps
 
-    def _stage_sweeps(self, synced: SyncedSet, motion: MotionBuffer | None, staged: Staged) -> None:
-        """All sweeps of the set into one cloud; a bad one costs only itself."""
-        sweeps, unknown = mounted(synced, self._calibration)
-        staged.rejections += unknown
+    def _stage_sweeps(
+        self, sweeps: list[Mounted], stamp_ns: int, motion: MotionBuffer | None, staged: Staged
+    ) -> list[PlacedCloud]:
+        """All sweeps into one cloud; a bad one costs only itself."""
+        clouds = self._placer.place(sweeps, stamp_ns, motion)
         usable = []
-        for (sweep, *_), cloud in zip(
-            sweeps, self._placer.place(sweeps, synced.stamp_ns, motion), strict=True
-        ):
+        for (sweep, *_), cloud in zip(sweeps, clouds, strict=True):
             inside = inside_range(cloud, self._range)
             if len(inside):
                 usable.append((sweep, cloud, inside))
@@ -120,6 +181,7 @@ class Staging:
                 staged.remarks += _undeskewed(sweep, cloud)
         if total > self._budget:
             staged.remarks.append(f"cloud thinned to {self._budget} points")
+        return clouds
 
     def _write(
         self, sweep: LidarSweep, cloud: PlacedCloud, kept: npt.NDArray[np.intp], start: int
@@ -161,23 +223,27 @@ class Staging:
                 else:
                     wanted[slot] = known
 
-        def put(slot: int) -> Rejection | None:
-            frame, model, _ = wanted[slot]
-            try:
-                self._images[slot].put(frame, model)
-            except ImageError as error:
-                return _refuse(frame, error.reason, error.detail)
-            return None
-
-        slots = list(wanted)
+        slots = [slot for slot in wanted if not self._is_there(slot, wanted[slot])]
         # One picture alone is nothing to share.
         each = self._each if len(slots) > 1 else map
-        for slot, refusal in zip(slots, each(put, slots), strict=True):
-            if refusal is None:
-                self._aim(slot, wanted[slot], synced, motion, staged)
-            else:
-                refused[slot] = refusal
+        put = each(lambda slot: self._put(slot, wanted[slot]), slots)
+        refused.update((s, r) for s, r in zip(slots, put, strict=True) if r is not None)
+        for slot, picture in wanted.items():
+            if slot not in refused:
+                self._aim(slot, picture, synced, motion, staged)
         return refused
+
+    def _is_there(self, slot: int, picture: _Picture) -> bool:
+        had = self._pictures.get(slot)
+        return had is not None and had.frame is picture.frame and had.model is picture.model
+
+    def _put(self, slot: int, picture: _Picture) -> Rejection | None:
+        """The pixels into their slot; why not, where that fails."""
+        try:
+            self._images[slot].put(picture.frame, picture.model)
+        except ImageError as error:
+            return _refuse(picture.frame, error.reason, error.detail)
+        return None
 
     def _known(self, frame: CameraFrame) -> _Picture | Rejection:
         """The frame with its camera's lens and place."""
@@ -207,6 +273,29 @@ class Staging:
         camera_from_base = base_from_camera.inverse() @ moved
         k = self._images[slot].network_k(model)
         self.inputs.pixel_from_base[slot] = k @ camera_from_base.matrix()[:3]
+
+
+def _last_ns(sweep: LidarSweep) -> int:
+    """When the last point was seen, after the sweep's stamp, as far as some points can tell."""
+    some = sweep.points[sweep.time_field][:: max(len(sweep.points) // 4, 1)].astype(np.float64)
+    ends = np.append(some, float(sweep.points[sweep.time_field][-1]))
+    last_ns = float(np.max(ends * sweep.time_unit_ns)) + sweep.time_offset_ns
+    return round(last_ns) if math.isfinite(last_ns) else 0
+
+
+def _is_for(ahead: _Ahead, sweeps: list[Mounted], stamp_ns: int, motion: MotionBuffer) -> bool:
+    """Whether what was prepared is what these sweeps would give now, to the last bit."""
+    had = ahead.mounted
+    if len(sweeps) != 1 or sweeps[0].sweep is not had.sweep:
+        return False
+    have = sweeps[0]
+    places = (have.base_from_lidar, had.base_from_lidar)
+    return (
+        have.stamp_ns == had.stamp_ns == stamp_ns
+        and places[0].rotation.tobytes() == places[1].rotation.tobytes()
+        and places[0].translation.tobytes() == places[1].translation.tobytes()
+        and motion.still(ahead.mark)
+    )
 
 
 def _nothing_of(sweep: LidarSweep, cloud: PlacedCloud) -> Rejection:

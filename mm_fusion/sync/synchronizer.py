@@ -131,6 +131,22 @@ class Synchronizer:
         answers: Answers = [] if fallen is None else [fallen]
         return answers + self._settle() if self._pending else answers
 
+    def foreseen_ns(self, sample: Exteroceptive) -> int | None:
+        """The stamp of the set that a message will be in: its own, or, of a partner that comes
+        before its reference, as far as their rates tell. None where that cannot be said."""
+        sensor, reference = self._by_name.get(sample.sensor), self._reference
+        if sensor is None:
+            return None
+        stamp_ns = sample.stamp_ns + sensor.offset_ns
+        if sensor is reference:
+            return stamp_ns
+        period_ns, newest_ns = reference.rhythm.period_ns, reference.rhythm.newest_ns
+        if not period_ns:
+            return None
+        due_ns = newest_ns + round((stamp_ns - newest_ns) / period_ns) * period_ns
+        is_nearest = 2 * abs(stamp_ns - due_ns) <= sensor.rhythm.period_ns
+        return due_ns if is_nearest and due_ns > newest_ns else None
+
     def advance(self, stamp_ns: int, arrival_ns: int = 0) -> Answers:
         """Sensor time moved on to ``stamp_ns``, as another sensor says; answer what went out.
 
