@@ -428,3 +428,24 @@ def test_a_frame_older_than_the_last_set_leads_no_set_of_its_own() -> None:
     # THEN it makes no set behind the one that has gone out, and is answered as late in the end
     assert run(sync, frame(95)) == []
     assert reasons(sync.flush()) == [("front", 95.0, Reason.LATE)]
+
+
+def test_the_set_of_a_message_is_foreseen_where_rates_tell_it() -> None:
+    """GIVEN a LIDAR of 10 Hz and a camera of 30 Hz THEN a sweep's set has its stamp; of the
+    pictures the one nearest to the next sweep is foreseen to be in that sweep's set, no other."""
+    sync = make("front", camera_offsets_s=[0.002], lidar_offsets_s=[0.001])  # type: ignore[arg-type]
+    assert sync.foreseen_ns(sweep(0)) == EPOCH_NS + 1 * MS
+    assert sync.foreseen_ns(frame(0)) is None
+    assert sync.foreseen_ns(frame(0, "unknown")) is None
+    for n in range(60):
+        if n % 3 == 0:
+            sync.add(sweep(n * 100 / 3))
+        sync.add(frame(n * 100 / 3 + 10.0))
+    # The newest sweep came at 1900 ms, the next is due at 2000 + 1; pictures are due at 10 + 2
+    # behind every third of 100 ms.
+    assert sync.foreseen_ns(frame(1943.4)) is None
+    assert sync.foreseen_ns(frame(1976.7)) is None
+    due_ns = sync.foreseen_ns(frame(2010.0))
+    assert due_ns is not None
+    assert abs(due_ns - EPOCH_NS - 2001 * MS) < MS
+    assert sync.foreseen_ns(frame(1910.0)) is None

@@ -50,3 +50,29 @@ def test_worker_finishes_what_waits_before_it_ends() -> None:
     worker.start()
     worker.join(10.0)
     assert done == [1, 2, 3]
+
+
+def test_leisure_comes_after_what_stirs_and_only_without_work() -> None:
+    """GIVEN a small thing that stirs WHEN the worker has no work THEN it is handled at once, then
+    there is leisure; with work waiting there is none before it is done."""
+    queue: NewestWins[str, int] = NewestWins(2)
+    seen: list[object] = []
+    rested = threading.Event()
+
+    def rest() -> None:
+        seen.append("rest")
+        rested.set()
+
+    worker = threading.Thread(target=queue.run, args=(seen.append, seen.append, rest))
+    queue.put(1)
+    queue.put(2)
+    queue.note("a", stir=True)
+    worker.start()
+    assert rested.wait(10.0)
+    rested.clear()
+    queue.note("b", stir=True)
+    assert rested.wait(10.0)
+    queue.close()
+    worker.join(10.0)
+    assert seen[:4] == ["a", 1, 2, "rest"]
+    assert seen.index("b") > seen.index("rest")
