@@ -185,7 +185,9 @@ def test_a_picture_that_cannot_be_used_is_refused_by_its_set(both):
 def answers_of(road: PerceptionPipeline, leisure: Any) -> list[FusionResult | Rejection]:
     """A drive of three seconds through a road that may prepare whenever ``leisure`` says so."""
     messages = [(ms + 4.0, sweep(ms)) for ms in range(0, 3000, 100)]
-    messages += [(ms + 2.0, picture(ms)) for ms in np.arange(5.0, 3000.0, 33.2)]
+    # In the first half pictures come before their sweep, in the second after it.
+    pictures = np.arange(5.0, 3000.0, 33.2)
+    messages += [(ms + (2.0 if ms < 1500.0 else 25.0), picture(ms)) for ms in pictures]
     messages += [(ms + 1.0, pose(ms)) for ms in np.arange(-200.0, 3000.0, 17.0)]
     answers: list[FusionResult | Rejection] = []
     for _, message in sorted(messages, key=lambda m: m[0]):
