@@ -22,6 +22,8 @@ FORMAT = "mm_fusion network contract"
 FORMAT_VERSION = 1
 POINT_COLUMNS = 5  # x y z intensity age
 BOX_COLUMNS = 9  # centre 3, size 3, yaw, velocity 2
+SPREADS = "spreads"  # an output that a network may have
+SPREAD_COLUMNS = 5  # of x and y, z, size, yaw, velocity
 DTYPES = ("float32", "uint8", "int64")
 
 Axis = int | str  # a size, or the name of a size that is free
@@ -135,7 +137,8 @@ def parse_contract(text: str, source: str) -> Contract:
 
 
 def expected_tensors(c: Contract) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """The inputs and outputs that this program feeds and reads, for a contract's sizes."""
+    """The inputs and outputs that this program feeds and reads, for a contract's sizes. Spreads
+    are there where the contract names them."""
     slots = c.camera_slots
     inputs = (
         TensorSpec("points", "float32", ("P", POINT_COLUMNS)),
@@ -149,6 +152,8 @@ def expected_tensors(c: Contract) -> tuple[tuple[TensorSpec, ...], tuple[TensorS
         TensorSpec("scores", "float32", (c.max_detections,)),
         TensorSpec("labels", "int64", (c.max_detections,)),
     )
+    if any(t.name == SPREADS for t in c.outputs):
+        outputs += (TensorSpec(SPREADS, "float32", (c.max_detections, SPREAD_COLUMNS)),)
     return inputs, outputs
 
 

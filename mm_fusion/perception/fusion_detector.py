@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from mm_fusion.config import Config, NetworkConfig
 from mm_fusion.errors import ConfigError
@@ -74,18 +75,34 @@ def boxes_above(
     outputs: NetworkOutputs, classes: Sequence[str], threshold: float
 ) -> tuple[tuple[Detection, ...], int]:
     """Detections with at least this score, and how many boxes were no boxes at all."""
-    boxes, scores, labels = outputs
+    boxes, scores, labels = outputs.boxes, outputs.scores, outputs.labels
     wanted = ~(scores < threshold)  # a score that is no number is looked at, too
     sane = np.isfinite(boxes).all(axis=1) & (boxes[:, 3:6] > 0.0).all(axis=1)
     sane &= (scores >= 0.0) & (scores <= 1.0) & (labels >= 0) & (labels < len(classes))
     chosen = np.flatnonzero(wanted & sane)
     rows = boxes[chosen].astype(np.float64)
     numbers = (labels[chosen].tolist(), scores[chosen].tolist(), rows[:, 6].tolist())
+    known = covariances(outputs.spreads, chosen)
     detections = tuple(
-        Detection(classes[label], score, row[:3], row[3:6], yaw, row[7:9])
-        for label, score, yaw, row in zip(*numbers, rows, strict=True)
+        Detection(classes[label], score, row[:3], row[3:6], yaw, row[7:9], covariance=covariance)
+        for label, score, yaw, row, covariance in zip(*numbers, rows, known, strict=True)
     )
     return detections, int(np.count_nonzero(wanted & ~sane))
+
+
+def covariances(
+    spreads: npt.NDArray[np.float32] | None, chosen: npt.NDArray[np.intp]
+) -> Sequence[npt.NDArray[np.float64] | None]:
+    """Covariances [4,4] of (x, y, z, yaw) of the chosen boxes, from the mean absolute errors that
+    the network expects: of a Laplace distribution, the variance is twice their square."""
+    if spreads is None:
+        return [None] * len(chosen)
+    errors = spreads[chosen][:, [0, 0, 1, 3]].astype(np.float64)
+    # Sine and cosine of a heading of which nothing is known are off by about 0.9.
+    variances = 2.0 * errors * errors
+    variances[:, 3] = np.minimum(variances[:, 3], np.pi**2 / 3.0)
+    usable = np.isfinite(variances).all(axis=1)
+    return [np.diag(v) if good else None for v, good in zip(variances, usable, strict=True)]
 
 
 def _check_fit(cameras: Sequence[str], contract: Contract, config: NetworkConfig) -> None:

@@ -44,11 +44,16 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
 
 
 class NetworkOutputs(NamedTuple):
-    """``boxes`` float32 [K,9], ``scores`` float32 [K], ``labels`` int64 [K]; best first."""
+    """``boxes`` float32 [K,9], ``scores`` float32 [K], ``labels`` int64 [K]; best first.
+
+    ``spreads`` float32 [K,5]: mean absolute errors expected of x and y (m), z (m), size (in its
+    logarithm), yaw (in sine and cosine), velocity (m/s); None from a network that has no idea.
+    """
 
     boxes: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
+    spreads: npt.NDArray[np.float32] | None = None
 
 
 class FusionNetwork:
@@ -103,7 +108,7 @@ class FusionNetwork:
 
     def _check_answer(self, answer: NetworkOutputs) -> None:
         # A graph may leave its output sizes open; then only running it tells.
-        shapes = (answer.boxes.shape, answer.scores.shape, answer.labels.shape)
+        shapes = [a.shape for a in answer if a is not None]
         for spec, shape in zip(expected_tensors(self.contract)[1], shapes, strict=True):
             if shape != spec.shape:
                 raise ContractError(

@@ -25,7 +25,7 @@ from mm_fusion.perception.contract import NetworkInputs
 from mm_fusion.perception.network import FusionNetwork
 from mm_fusion.training.dataset import POINT_BUDGET, limit_points
 from mm_fusion.training.frames import CLASSES, list_frames, load_frame
-from mm_fusion.training.network_torch import TOP_K, DeployedNet, FusionNet
+from mm_fusion.training.network_torch import SPREAD_CHANNELS, TOP_K, DeployedNet, FusionNet
 from mm_fusion.training.train import read_checkpoint
 from mm_fusion.training.validate import validate
 from mm_fusion.training.views import IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX
@@ -33,7 +33,7 @@ from mm_fusion.training.views import IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX
 FORMAT_VERSION = 1
 OPSET = 18
 INPUTS = ("points", "images", "pixel_from_base", "has_points", "has_image")
-OUTPUTS = ("boxes", "scores", "labels")
+OUTPUTS = ("boxes", "scores", "labels", "spreads")
 SCORE_THRESHOLD = 0.2  # of what is published: below, most pedestrians are none
 PARITY_SCORE = 0.05
 PARITY_TOLERANCE = 2e-3
@@ -115,15 +115,15 @@ def strip_tracing(path: Path) -> None:
 
 
 def torch_answer(net: FusionNet, inputs: Arrays) -> list[npt.NDArray[Any]]:
-    """boxes, scores, labels of the PyTorch network."""
+    """boxes, scores, labels, spreads of the PyTorch network."""
     with torch.no_grad():
         return [v.numpy() for v in DeployedNet(net)(*(torch.from_numpy(inputs[n]) for n in INPUTS))]
 
 
 def onnx_answer(network: FusionNetwork, inputs: Arrays) -> list[npt.NDArray[Any]]:
-    """boxes, scores, labels of the exported graph as the nodes run it."""
+    """boxes, scores, labels, spreads of the exported graph as the nodes run it."""
     staged = NetworkInputs(**inputs, point_count=len(inputs["points"]))
-    return list(network.run(staged))
+    return [answer for answer in network.run(staged) if answer is not None]
 
 
 def largest_difference(ours: list[npt.NDArray[Any]], theirs: list[npt.NDArray[Any]]) -> float:
@@ -133,7 +133,7 @@ def largest_difference(ours: list[npt.NDArray[Any]], theirs: list[npt.NDArray[An
     """
     worst = float(np.abs(ours[1] - theirs[1]).max())
     taken = np.zeros(TOP_K, bool)
-    for box, score, label in zip(*ours, strict=True):
+    for box, score, label in zip(*ours[:3], strict=True):
         if score < PARITY_SCORE:
             continue
         distance = np.abs(theirs[0] - box).max(1) + 1e6 * ((theirs[2] != label) | taken)
@@ -210,6 +210,13 @@ def output_entries() -> list[dict[str, Any]]:
         ),
         tensor("scores", "float32", [TOP_K], "0-1, falling"),
         tensor("labels", "int64", [TOP_K], "index into classes"),
+        tensor(
+            "spreads",
+            "float32",
+            [TOP_K, SPREAD_CHANNELS],
+            "mean absolute error expected of x and y (m), z (m), size (in its logarithm), yaw (in"
+            " sine and cosine), velocity (m/s)",
+        ),
     ]
 
 

@@ -490,8 +490,8 @@ class DeployedNet(nn.Module):
         pixel_from_base: Tensor,
         has_points: Tensor,
         has_image: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         inputs = (points, images, pixel_from_base, has_points, has_image)
         maps = self.net(*(value.unsqueeze(0) for value in inputs))
-        boxes, scores, labels, _ = self.net.decode(maps)
-        return boxes.squeeze(0), scores.squeeze(0), labels.squeeze(0)
+        boxes, scores, labels, spreads = self.net.decode(maps)
+        return boxes.squeeze(0), scores.squeeze(0), labels.squeeze(0), spreads.squeeze(0)

@@ -10,7 +10,7 @@ from mm_fusion.errors import ConfigError
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.fusion_detector import boxes_above
-from mm_fusion.perception.network import FusionNetwork
+from mm_fusion.perception.network import FusionNetwork, NetworkOutputs
 from mm_fusion.perception.pipeline import PerceptionPipeline
 from mm_fusion.samples import FusionResult, Mode, Reason, Rejection, SyncedSet
 
@@ -234,6 +234,17 @@ def test_boxes_above_sorts_out_what_is_no_box():
     boxes[2, 4] = 0.0
     scores = np.array([0.9, 0.8, 0.7, 0.6, np.nan, 0.1], np.float32)
     labels = np.array([0, 0, 0, 3, 0, 0])
-    detections, impossible = boxes_above((boxes, scores, labels), ("car",), 0.3)
+    detections, impossible = boxes_above(NetworkOutputs(boxes, scores, labels), ("car",), 0.3)
     assert [d.score for d in detections] == [pytest.approx(0.9)]
     assert impossible == 4
+
+
+def test_expected_errors_become_covariances():
+    """GIVEN mean absolute errors of a Laplace distribution, THEN variances are twice their square."""
+    boxes = np.tile(np.array([1, 2, 0.5, 4, 2, 1.5, 0.1, 0, 0], np.float32), (3, 1))
+    spreads = np.array([[0.2, 0.1, 1, 0.05, 1], [0.2, 0.1, 1, 9, 1], [np.nan] * 5], np.float32)
+    outputs = NetworkOutputs(boxes, np.full(3, 0.9, np.float32), np.zeros(3, int), spreads)
+    (known, lost, unknown), _ = boxes_above(outputs, ("car",), 0.3)
+    np.testing.assert_allclose(np.diag(known.covariance), [0.08, 0.08, 0.02, 0.005], rtol=1e-5)
+    assert lost.covariance[3, 3] == pytest.approx(np.pi**2 / 3)  # any heading
+    assert unknown.covariance is None

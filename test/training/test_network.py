@@ -285,7 +285,7 @@ def test_no_points_is_not_the_same_as_no_lidar(net: FusionNet, frame: Frame) -> 
 
 def test_both_withheld_still_answers(net: FusionNet, frame: Frame) -> None:
     inputs = inputs_of(frame)
-    boxes, scores, _ = answer(net, [*inputs[:3], torch.zeros(1), torch.zeros(1)])
+    boxes, scores, *_ = answer(net, [*inputs[:3], torch.zeros(1), torch.zeros(1)])
     assert torch.isfinite(boxes).all()
     assert torch.isfinite(scores).all()
 

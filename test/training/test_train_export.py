@@ -107,7 +107,7 @@ def test_contract_tells_the_file(exported: Path) -> None:
     assert contract["sha256"] == hashlib.sha256(model).hexdigest()
     assert contract["trained"] == "untrained, for wiring only"
     assert [entry["name"] for entry in contract["inputs"]] == list(exporting.INPUTS)
-    assert [entry["shape"] for entry in contract["outputs"]] == [[100, 9], [100], [100]]
+    assert [entry["shape"] for entry in contract["outputs"]] == [[100, 9], [100], [100], [100, 5]]
     assert contract["torch_onnx_difference"] < exporting.PARITY_TOLERANCE
     assert str(Path.cwd()).encode() not in model
 
@@ -119,10 +119,11 @@ def test_graph_says_what_the_network_says(exported: Path) -> None:
     scenes.append({**scenes[2], "has_image": np.zeros(1, np.float32)})
     network = FusionNetwork.open(exported / "fusion.onnx", "cpu", 1)
     for scene in scenes:
-        boxes, scores, labels = exporting.onnx_answer(network, scene)
+        boxes, scores, labels, spreads = exporting.onnx_answer(network, scene)
         with torch.no_grad():
             ours = DeployedNet(net)(*(torch.from_numpy(scene[n]) for n in exporting.INPUTS))
         assert boxes.shape == (100, 9)
+        assert (spreads > 0.0).all()
         assert labels.dtype == np.int64
         np.testing.assert_allclose(scores, ours[1].numpy(), atol=1e-5)
         assert (np.diff(scores) <= 0.0).all()
