@@ -23,6 +23,7 @@ import yaml
 from mm_fusion.errors import StageError
 from mm_fusion.perception.contract import NetworkInputs
 from mm_fusion.perception.network import FusionNetwork
+from mm_fusion.training.calibrate import calibrate
 from mm_fusion.training.dataset import POINT_BUDGET, limit_points
 from mm_fusion.training.frames import CLASSES, list_frames, load_frame
 from mm_fusion.training.network_torch import SPREAD_CHANNELS, TOP_K, DeployedNet, FusionNet
@@ -34,7 +35,7 @@ FORMAT_VERSION = 1
 OPSET = 18
 INPUTS = ("points", "images", "pixel_from_base", "has_points", "has_image")
 OUTPUTS = ("boxes", "scores", "labels", "spreads")
-SCORE_THRESHOLD = 0.2  # of what is published: below, most pedestrians are none
+SCORE_THRESHOLD = 0.2  # of a network whose scores were not calibrated
 PARITY_SCORE = 0.05
 PARITY_TOLERANCE = 2e-3
 HEADER = """\
@@ -221,7 +222,7 @@ def output_entries() -> list[dict[str, Any]]:
 
 
 def contract(
-    net: FusionNet, model: Path, trained: Any, scores: dict[str, Any] | None
+    net: FusionNet, model: Path, trained: Any, scores: dict[str, Any] | None, threshold: float
 ) -> dict[str, Any]:
     """The contract of an exported network as plain values."""
     grid = net.grid
@@ -240,7 +241,7 @@ def contract(
         "colour_order": "RGB",
         "point_budget": POINT_BUDGET,
         "max_detections": TOP_K,
-        "score_threshold": SCORE_THRESHOLD,
+        "score_threshold": threshold,
         "may_be_absent": ["points", "images"],
         "range_m": {
             "x": [grid.x_min_m, grid.x_max_m],
@@ -263,10 +264,11 @@ def network_of(checkpoint: Path | None) -> tuple[FusionNet, Any]:
         torch.manual_seed(0)
         return FusionNet().eval(), "untrained, for wiring only"
     saved = read_checkpoint(checkpoint)
-    net = FusionNet()
-    net.load_state_dict(saved["average"])
     settings = saved["settings"]
+    net = FusionNet(senses=settings["senses"], encoder=settings["encoder"])
+    net.load_state_dict(saved["average"])
     trained = {
+        "senses": settings["senses"],
         "data": "simulated town, own simulator",
         "frames": saved["frames"],
         "steps": saved["step"],
@@ -282,14 +284,23 @@ def network_of(checkpoint: Path | None) -> tuple[FusionNet, Any]:
 
 
 def export(
-    checkpoint: Path | None, out: Path, frames_val: Path | None = None, note: str = ""
+    checkpoint: Path | None,
+    out: Path,
+    frames_val: Path | None = None,
+    note: str = "",
+    frames_calibration: Path | None = None,
+    name: str = "fusion",
 ) -> dict[str, Any]:
     """Write ``out/fusion.onnx`` and ``out/fusion.yaml``; returns the contract.
 
-    Both files are replaced only after the graph has proved to say what the network says. ``note``
-    is for what else a reader should know of how it was trained.
+    Both files are replaced only after the graph has proved to say what the network says. Scores
+    are calibrated on ``frames_calibration``, which should be neither trained nor scored on.
+    ``note`` is for what else a reader should know of how it was trained.
     """
     net, trained = network_of(checkpoint)
+    threshold = SCORE_THRESHOLD
+    if frames_calibration is not None:
+        threshold = calibrate(net, list_frames(frames_calibration), net.senses)
     if note and isinstance(trained, dict):
         trained["note"] = note
     paths = list_frames(frames_val) if frames_val is not None else []
@@ -299,9 +310,9 @@ def export(
         scores.update(validate(net, paths))
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
-        model, text = Path(folder) / "fusion.onnx", Path(folder) / "fusion.yaml"
+        model, text = Path(folder) / f"{name}.onnx", Path(folder) / f"{name}.yaml"
         write_onnx(net, model)
-        values = contract(net, model, trained, scores)
+        values = contract(net, model, trained, scores, threshold)
         write_contract(values, text)
         network = FusionNetwork.open(model, "cpu", threads=1)
         values["torch_onnx_difference"] = float(f"{check_parity(net, network, paths[:3]):.3g}")
@@ -326,13 +337,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("models"), help="folder to write into")
     parser.add_argument("--frames-val", type=Path, help="frames to score the network on")
+    parser.add_argument(
+        "--frames-calibration", type=Path, help="frames that tell what its scores are worth"
+    )
+    parser.add_argument("--name", default="fusion", help="of the files to write")
     parser.add_argument("--note", default="", help="what else to say of the training")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """``mm_fusion export``: the contract as plain values."""
     checkpoint = None if args.untrained else args.checkpoint
-    return export(checkpoint, args.out, args.frames_val, args.note)
+    return export(
+        checkpoint, args.out, args.frames_val, args.note, args.frames_calibration, args.name
+    )
 
 
 def main() -> None:

@@ -240,7 +240,7 @@ def test_boxes_above_sorts_out_what_is_no_box():
 
 
 def test_expected_errors_become_covariances():
-    """GIVEN mean absolute errors of a Laplace distribution, THEN variances are twice their square."""
+    """GIVEN mean absolute errors of Laplace kind, THEN variances are twice their square."""
     boxes = np.tile(np.array([1, 2, 0.5, 4, 2, 1.5, 0.1, 0, 0], np.float32), (3, 1))
     spreads = np.array([[0.2, 0.1, 1, 0.05, 1], [0.2, 0.1, 1, 9, 1], [np.nan] * 5], np.float32)
     outputs = NetworkOutputs(boxes, np.full(3, 0.9, np.float32), np.zeros(3, int), spreads)
