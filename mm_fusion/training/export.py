@@ -26,6 +26,7 @@ from mm_fusion.perception.network import FusionNetwork
 from mm_fusion.training.calibrate import calibrate
 from mm_fusion.training.dataset import POINT_BUDGET, limit_points
 from mm_fusion.training.frames import CLASSES, list_frames, load_frame
+from mm_fusion.training.graph import problems, without_arctan
 from mm_fusion.training.network_torch import SPREAD_CHANNELS, TOP_K, DeployedNet, FusionNet
 from mm_fusion.training.train import read_checkpoint
 from mm_fusion.training.validate import validate
@@ -102,15 +103,16 @@ def write_onnx(net: FusionNet, path: Path) -> None:
 
 
 def strip_tracing(path: Path) -> None:
-    """Take the exporter's notes (stack traces, paths of this machine) out of the file."""
-    model = onnx.load(str(path))
+    """Take the exporter's notes (stack traces, paths of this machine) and what no GPU runs out of
+    the file. Raises StageError where the graph would not run on CUDA as a whole."""
+    model = without_arctan(onnx.load(str(path)))
     model.graph.doc_string = ""
     del model.graph.metadata_props[:]
     for entry in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
         entry.doc_string = ""
         del entry.metadata_props[:]
-    for function in model.functions:
-        raise StageError(f"{path}: holds a local function {function.name}, not one plain graph")
+    if found := problems(model):
+        raise StageError(f"{path}: not fit for a GPU: {'; '.join(found[:5])}")
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
