@@ -33,24 +33,66 @@ class TrackerConfig:
 
     min_score: float = param(0.2, "Detections below never start a track", low=0.0, high=1.0)
     gate_m: float = param(
-        3.0,
+        4.0,
         "Largest distance of a detection from its track's prediction",
         unit="m",
         low=0.1,
         high=20.0,
     )
-    confirm_hits: int = param(3, "Detections that make a track be published", low=1, high=20)
+    confirm_hits: int = param(
+        2,
+        "Detections that make a track be published, if it rather exists than not by then",
+        low=1,
+        high=20,
+    )
+    detection_probability: float = param(
+        0.7, "How often an object in plain view is detected in one set", low=0.01, high=0.999
+    )
     max_coast_s: float = param(
-        0.5, "A track without detections lives this long", unit="s", low=0.0, high=10.0
+        0.5,
+        "A track in plain view without detections lives this long",
+        unit="s",
+        low=0.0,
+        high=10.0,
+    )
+    occluded_coast_s: float = param(
+        2.0, "A track hidden by another lives this long", unit="s", low=0.0, high=30.0
+    )
+    max_late_s: float = param(
+        0.5,
+        "Detections older than the newest by up to this are put in where they belong;"
+        " older ones begin a new scene",
+        unit="s",
+        low=0.0,
+        high=5.0,
     )
     acceleration_mps2: float = param(
-        3.0, "Standard deviation of object acceleration", unit="m/s^2", low=0.01, high=50.0
+        2.0, "Standard deviation of a vehicle's acceleration", unit="m/s^2", low=0.01, high=50.0
+    )
+    turn_acceleration_radps2: float = param(
+        0.6,
+        "Standard deviation of the change of a vehicle's yaw rate",
+        unit="rad/s^2",
+        low=0.01,
+        high=50.0,
+    )
+    person_acceleration_mps2: float = param(
+        1.0, "Standard deviation of a person's acceleration", unit="m/s^2", low=0.01, high=50.0
+    )
+    other_acceleration_mps2: float = param(
+        1.0, "That of things of no known class", unit="m/s^2", low=0.01, high=50.0
     )
     position_sigma_m: float = param(
-        0.3, "Standard deviation of detected centres", unit="m", low=0.01, high=5.0
+        0.25, "Standard deviation of detected centres", unit="m", low=0.01, high=5.0
+    )
+    yaw_sigma_rad: float = param(
+        0.2, "Standard deviation of detected headings", unit="rad", low=0.01, high=3.2
+    )
+    vehicle_velocity_sigma_mps: float = param(
+        8.0, "Standard deviation of a new vehicle's speed", unit="m/s", low=0.1, high=50.0
     )
     velocity_sigma_mps: float = param(
-        4.0, "Standard deviation of a new track's velocity", unit="m/s", low=0.1, high=50.0
+        2.0, "Standard deviation of any other new track's velocity", unit="m/s", low=0.1, high=50.0
     )
 
 

@@ -254,7 +254,12 @@ class Detection:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Track:
-    """A detection followed over time: the same geometry with a stable id and its age."""
+    """A detection followed over time: the same geometry with a stable id and its age.
+
+    ``covariance`` [4,4] of (x, y, vx, vy). ``yaw_rate`` rad/s is that of vehicles; of the rest it
+    is 0 and ``yaw_rate_variance`` says, by its size, that nothing is known. ``existence`` is the
+    probability that there is such an object, ``score`` its detections' mean.
+    """
 
     track_id: int
     label: str
@@ -263,9 +268,13 @@ class Track:
     size: F64
     yaw: float
     velocity: F64
-    covariance: F64  # [4,4] of (x, y, vx, vy)
+    covariance: F64
     hits: int
     time_since_update_s: float
+    yaw_rate: float = 0.0
+    yaw_variance: float = 1e3  # rad^2
+    yaw_rate_variance: float = 1e3  # (rad/s)^2
+    existence: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,115 +1,125 @@
-"""Detections followed over time: constant velocity Kalman filters, optimal assignment.
+"""Detections followed over time: who is there, where it goes, and how sure that is.
 
-Position noise is the same along x and y, so that one 2 x 2 covariance of (position, velocity)
-serves both axes of a track exactly. Filter and white-noise acceleration model: Bar-Shalom, Li and
-Kirubarajan, Estimation with Applications to Tracking and Navigation, 2001, ch. 5 and 6.
+Tracks live in the odometry frame, so that the robot's own motion is no motion of theirs. Vehicles
+turn as vehicles do, the rest goes straight on (``object_motion``); without ego motion everything
+does, in the base frame. Each track carries the probability that it exists, which detections raise
+and their absence lowers, less so where another object stands before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
-from mm_fusion.config import TrackerConfig
-from mm_fusion.geometry import RigidTransform, wrap_angles_rad
+from mm_fusion.config_objects import TrackerConfig
+from mm_fusion.geometry import RigidTransform
+from mm_fusion.perception import association, object_motion
+from mm_fusion.perception.object_motion import Motion
+from mm_fusion.perception.track_table import Found, Table, measured
 from mm_fusion.samples import NS_PER_S, Detection, Track
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
-AVERAGED_HITS = 8  # over which size and score are averaged, and the least weight of a new one
 HEIGHT_GAIN = 0.4
-YAW_GAIN = 0.4
-HEADING_SPEED_MPS = 1.5  # from here on the direction of travel tells front from back
-FRAME_CHANGE_SIGMA_MPS = 5.0
-NO_MATCH = 1e9
+AVERAGED_HITS = 8  # over which size and score are averaged, and the least weight of a new one
+FRONT_MPS = 1.5  # going backwards faster than this with a doubtful front, it is the back
+REVERSE_MPS = 3.0  # faster than this nothing drives backwards
+SENSE_LIMIT = 4.0
+RELATIVE_MPS2 = 4.0  # acceleration of all things as seen from a robot that moves nobody knows how
+LOST_MPS = 5.0  # doubt about velocities when ego motion comes or goes
+
+# Evidence for a track, as logarithms of odds.
+BORN = 0.7  # a detection that starts a track is believed this share of its score
+REPEAT = 3.0  # times as likely as by its score alone is a detection where a track expects it,
+LEAST_REPEAT = 2.0  # and at least this much more likely
+SURE = 7.0  # no evidence counts beyond
+HIDDEN_DETECTION = 0.1  # how often what is hidden is detected all the same
+BURIED = float(np.log(0.02 / 0.98))
+SHOWN = 0.0  # even odds: a track is published from here on
 
 
-@dataclass(slots=True, eq=False)
-class _Tracks:
-    """All tracks, one row each, in the order of their ids."""
+@dataclass(slots=True)
+class _Step:
+    """What came in at one stamp, the table before it, and the ids it gave: by detection."""
 
-    ids: I64  # [N]
-    label: I64  # [N] index into the classes seen so far
-    position: F64  # [N,2]
-    velocity: F64  # [N,2]
-    covariance: F64  # [N,2,2] of position and velocity along either axis
-    z: F64  # [N]
-    size: F64  # [N,3]
-    yaw: F64  # [N]
-    score: F64  # [N]
-    hits: I64  # [N]
-    seen_ns: I64  # [N] stamp of the last detection
-
-    @staticmethod
-    def none() -> _Tracks:
-        return _Tracks(
-            ids=np.zeros(0, np.int64),
-            label=np.zeros(0, np.int64),
-            position=np.zeros((0, 2)),
-            velocity=np.zeros((0, 2)),
-            covariance=np.zeros((0, 2, 2)),
-            z=np.zeros(0),
-            size=np.zeros((0, 3)),
-            yaw=np.zeros(0),
-            score=np.zeros(0),
-            hits=np.zeros(0, np.int64),
-            seen_ns=np.zeros(0, np.int64),
-        )
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def only(self, keep: npt.NDArray[np.bool_]) -> _Tracks:
-        """Those marked; the very tracks where that is all of them."""
-        if keep.all():
-            return self
-        return _Tracks(*(getattr(self, f.name)[keep] for f in fields(self)))
-
-    def plus(self, other: _Tracks) -> _Tracks:
-        if not len(other):
-            return self
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return _Tracks(*(np.concatenate(p) for p in pairs))
+    stamp_ns: int
+    detections: Sequence[Detection]
+    odom_from_base: RigidTransform | None
+    complete: bool
+    before: tuple[Table, int | None, RigidTransform | None, bool]
+    born: dict[int, int] = field(default_factory=dict)
 
 
 class Tracker:
-    """Tracks of one scene. ``update`` once per synced set, in the order of their stamps."""
+    """Tracks of one scene. ``update`` once per set of detections of one instant."""
 
     def __init__(self, config: TrackerConfig) -> None:
         self._config = config
         self._labels: list[str] = []
         self._next_id = 1
-        self._tracks = _Tracks.none()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._tracks = Table.none()
         self._stamp_ns: int | None = None
-        self._odom_from_base: RigidTransform | None = None
+        self._odom_from_base: RigidTransform | None = None  # the last known
         self._in_odom = False
+        self._steps: list[_Step] = []
 
     def update(
         self,
         stamp_ns: int,
         detections: Sequence[Detection],
         odom_from_base: RigidTransform | None,
+        complete: bool = True,
     ) -> tuple[Track, ...]:
         """The confirmed tracks after the detections of one instant, in the order of their ids.
 
-        ``detections`` are in the base frame. Tracks live in the odometry frame where
-        ``odom_from_base`` is known, else in the base frame. Time that goes back ends all tracks.
+        ``detections`` are in the base frame; a yaw or a velocity that is NaN is not known. Tracks
+        are in the odometry frame where ``odom_from_base`` is known, else in the base frame. With
+        ``complete`` False the source does not look everywhere: what it does not see may be there.
+
+        Sources may come late: what is older than the newest by up to ``max_late_s`` is put in where
+        it belongs, and the answer is that for the newest stamp. Time that goes back further ends
+        all tracks. Raises ValueError for a detection whose centre, size or score is no number.
         """
-        self._enter_frame(odom_from_base)
-        self._predict(stamp_ns)
-        found = self._measured(stamp_ns, detections, odom_from_base)
-        rows, columns = self._assign(found)
-        self._correct(rows, found, columns)
-        unmatched = np.ones(len(found), np.bool_)
-        unmatched[columns] = False
-        self._bury(stamp_ns)
-        self._start(found.only(unmatched))
-        return self._confirmed(stamp_ns)
+        late_ns = 0 if self._stamp_ns is None else self._stamp_ns - stamp_ns
+        if late_ns > self._config.max_late_s * NS_PER_S:
+            self._begin()
+        again = self._undo(stamp_ns) if late_ns > 0 else []
+        state = (self._tracks, self._stamp_ns, self._odom_from_base, self._in_odom)
+        self._take(_Step(stamp_ns, detections, odom_from_base, complete, state))
+        for step in again:
+            step.before = (self._tracks, self._stamp_ns, self._odom_from_base, self._in_odom)
+            self._take(step)
+        return self._confirmed()
+
+    def _undo(self, stamp_ns: int) -> list[_Step]:
+        """Take back the steps after a stamp; they are to be taken again."""
+        keep = [s for s in self._steps if s.stamp_ns <= stamp_ns]
+        again = self._steps[len(keep) :]
+        self._steps = keep
+        if again:
+            before = again[0].before
+            self._tracks, self._stamp_ns, self._odom_from_base, self._in_odom = before
+        return again
+
+    def _take(self, step: _Step) -> None:
+        self._enter_frame(step.odom_from_base)
+        self._predict(step.stamp_ns)
+        found = measured(step.detections, step.odom_from_base, self._labels, self._config)
+        self._tracks = self._tracks.wide(len(self._labels))
+        matched = self._match(found, step.stamp_ns)
+        self._miss(step)
+        self._start(found, ~matched, step)
+        oldest_ns = step.stamp_ns - round(self._config.max_late_s * NS_PER_S)
+        self._steps = [s for s in self._steps if s.stamp_ns >= oldest_ns]
+        self._steps.append(step)
 
     # --------------------------------------------------------------------------- prediction
 
@@ -121,157 +131,162 @@ class Tracker:
             if move is None and self._odom_from_base is not None:
                 move = self._odom_from_base.inverse()
             if move is not None:
-                _move(self._tracks, move)
-                # What was speed over ground is now speed relative to the robot, or the reverse.
-                self._tracks.covariance[:, 1, 1] += FRAME_CHANGE_SIGMA_MPS**2
+                self._tracks = self._tracks.moved(move)
+            # What was speed over ground is now speed relative to the robot, or the reverse.
+            vehicle = self._tracks.turning if in_odom else np.zeros(len(self._tracks), np.bool_)
+            motion = object_motion.reconsidered(self._tracks.motion, vehicle, LOST_MPS)
+            self._tracks = self._tracks.with_(motion=motion)
         self._in_odom = in_odom
         self._odom_from_base = odom_from_base or self._odom_from_base
 
     def _predict(self, stamp_ns: int) -> None:
         before_ns, self._stamp_ns = self._stamp_ns, stamp_ns
-        if before_ns is None:
-            return
-        if stamp_ns < before_ns:
-            self._tracks = _Tracks.none()
+        if before_ns is None or not len(self._tracks):
             return
         dt = (stamp_ns - before_ns) / NS_PER_S
-        tracks, sigma = self._tracks, self._config.acceleration_mps2
-        tracks.position += tracks.velocity * dt
-        step = np.array([[1.0, dt], [0.0, 1.0]])
-        gain = np.array([dt * dt / 2.0, dt])
-        tracks.covariance = step @ tracks.covariance @ step.T + sigma * sigma * gain[:, None] * gain
+        acceleration = self._tracks.acceleration
+        if not self._in_odom:
+            acceleration = np.maximum(acceleration, RELATIVE_MPS2)
+        motion = object_motion.predicted(self._tracks.motion, dt, acceleration, self._config)
+        self._tracks = self._tracks.with_(motion=motion)
 
-    # --------------------------------------------------------------------------- assignment
+    # --------------------------------------------------------------------------- evidence
 
-    def _measured(
-        self, stamp_ns: int, detections: Sequence[Detection], move: RigidTransform | None
-    ) -> _Tracks:
-        """The detections as tracks that have just begun, in the tracks' frame."""
-        for d in detections:
-            if d.label not in self._labels:
-                self._labels.append(d.label)
-        count = len(detections)
-        center = np.array([d.center for d in detections]).reshape(count, 3)
-        config = self._config
-        found = _Tracks(
-            ids=np.zeros(count, np.int64),
-            label=np.array([self._labels.index(d.label) for d in detections], dtype=np.int64),
-            position=center[:, :2].copy(),
-            velocity=np.array([d.velocity for d in detections], dtype=float).reshape(count, 2),
-            covariance=np.tile(
-                np.diag([config.position_sigma_m**2, config.velocity_sigma_mps**2]), (count, 1, 1)
-            ),
-            z=center[:, 2].copy(),
-            size=np.array([d.size for d in detections], dtype=float).reshape(count, 3),
-            yaw=np.array([d.yaw for d in detections], dtype=float),
-            score=np.array([d.score for d in detections], dtype=float),
-            hits=np.ones(count, np.int64),
-            seen_ns=np.full(count, stamp_ns, np.int64),
+    def _match(self, found: Found, stamp_ns: int) -> Bools:
+        """Give detections to tracks, the sure ones first; which of them were given away."""
+        matched = np.zeros(len(found), np.bool_)
+        strong = (found.score >= self._config.min_score) & ~found.unknown
+        for chosen in (strong, ~strong):
+            free = np.flatnonzero(self._tracks.seen_ns < stamp_ns)
+            columns = np.flatnonzero(chosen)
+            if not len(free) or not len(columns):
+                continue
+            offset = found.position[columns] - self._tracks.motion.state[free, None, :2]
+            spread = self._tracks.motion.covariance[free, None, :2, :2]
+            allowed = np.einsum("nmi,nmi->nm", offset, offset) < self._config.gate_m**2
+            allowed &= (self._tracks.group[free, None] == found.group[columns]) | (
+                found.unknown[columns]
+            )
+            innovation = spread + found.noise[columns, :2, :2]
+            rows, picked = association.assigned(offset, innovation, allowed)
+            self._correct(free[rows], found, columns[picked], stamp_ns)
+            matched[columns[picked]] = True
+        return matched
+
+    def _correct(self, rows: I64, found: Found, columns: I64, stamp_ns: int) -> None:
+        if not len(rows):
+            return
+        t = self._tracks.copied()
+        motion = object_motion.corrected(
+            t.motion.only(rows), found.position[columns], found.yaw[columns], found.noise[columns]
         )
-        if move is not None:
-            _move(found, move)
-        return found
-
-    def _assign(self, found: _Tracks) -> tuple[I64, I64]:
-        """Rows of tracks and of detections that belong together, class by class.
-
-        The cost is that of the likelihood, -2 log N(residual; 0, S): a track that is sure of its
-        place has the first claim on what is there.
-        """
-        tracks = self._tracks
-        rows, columns = np.zeros(0, np.int64), np.zeros(0, np.int64)
-        if not len(tracks) or not len(found):
-            return rows, columns
-        offset = found.position[None] - tracks.position[:, None]
-        square = np.einsum("nmi,nmi->nm", offset, offset)
-        variance = tracks.covariance[:, 0, 0] + self._config.position_sigma_m**2
-        cost = square / variance[:, None] + 2.0 * np.log(variance)[:, None]
-        apart = (tracks.label[:, None] != found.label) | (square > self._config.gate_m**2)
-        cost[apart] = NO_MATCH
-        for label in np.unique(found.label):
-            r, c = np.flatnonzero(tracks.label == label), np.flatnonzero(found.label == label)
-            if len(r):
-                chosen_r, chosen_c = linear_sum_assignment(cost[np.ix_(r, c)])
-                rows, columns = np.append(rows, r[chosen_r]), np.append(columns, c[chosen_c])
-        fits = cost[rows, columns] < NO_MATCH
-        return rows[fits], columns[fits]
-
-    # --------------------------------------------------------------------------- correction
-
-    def _correct(self, rows: I64, found: _Tracks, columns: I64) -> None:
-        t = self._tracks
-        residual = found.position[columns] - t.position[rows]
-        p = t.covariance[rows]
-        variance = p[:, 0, 0] + self._config.position_sigma_m**2
-        gain = p[:, :, 0] / variance[:, None]
-        t.position[rows] += gain[:, :1] * residual
-        t.velocity[rows] += gain[:, 1:] * residual
-        t.covariance[rows] = p - gain[:, :, None] * p[:, None, 0, :]
+        motion = object_motion.steadied(motion)
+        ahead = np.cos(found.yaw[columns] - object_motion.headings(motion))
+        told = np.where(found.has_yaw[columns], ahead * found.score[columns], 0.0)
+        sense = np.clip(t.sense[rows] + told, -SENSE_LIMIT, SENSE_LIMIT)
+        t.sense[rows] = _turn_about(motion, sense)
+        t.motion.put(rows, motion)
         t.hits[rows] += 1
-        t.seen_ns[rows] = found.seen_ns[columns]
-        weight = 1.0 / np.minimum(t.hits[rows], AVERAGED_HITS)
+        t.seen_ns[rows] = stamp_ns
+        score = np.clip(found.score[columns], 0.01, 0.99)
+        evidence = np.maximum(np.log(REPEAT * score / (1.0 - score)), np.log(LEAST_REPEAT))
+        t.odds[rows] = np.minimum(t.odds[rows] + evidence, SURE)
+        # Of what has no name only the place is believed.
+        named = ~found.unknown[columns]
+        weight = np.where(named, 1.0 / np.minimum(t.hits[rows], AVERAGED_HITS), 0.0)
         t.score[rows] += weight * (found.score[columns] - t.score[rows])
         t.size[rows] += weight[:, None] * (found.size[columns] - t.size[rows])
-        t.z[rows] += HEIGHT_GAIN * (found.z[columns] - t.z[rows])
-        t.yaw[rows] = _turned(t.yaw[rows], found.yaw[columns], t.velocity[rows])
+        t.z[rows] += np.where(named, HEIGHT_GAIN, 0.0) * (found.z[columns] - t.z[rows])
+        t.votes[rows] += np.where(named[:, None], found.votes[columns], 0.0)
+        self._tracks = t
 
-    def _bury(self, stamp_ns: int) -> None:
-        """End the tracks that were not seen for too long; those not yet confirmed, sooner."""
-        t, config = self._tracks, self._config
-        longest_ns = np.where(t.hits >= config.confirm_hits, 1.0, 0.5) * config.max_coast_s * 1e9
-        self._tracks = t.only(stamp_ns - t.seen_ns <= longest_ns)
-
-    def _start(self, found: _Tracks) -> None:
-        new = found.only(found.score >= self._config.min_score)
-        new.ids = np.arange(self._next_id, self._next_id + len(new), dtype=np.int64)
-        self._next_id += len(new)
-        self._tracks = self._tracks.plus(new)
-
-    def _confirmed(self, stamp_ns: int) -> tuple[Track, ...]:
+    def _miss(self, step: _Step) -> None:
+        """Doubt what was not seen, and end what nobody believes in, or has not seen for long."""
         t = self._tracks
-        rows = np.flatnonzero(t.hits >= self._config.confirm_hits)
-        center = np.column_stack([t.position, t.z])[rows]
-        size, velocity = t.size[rows], t.velocity[rows]
-        # Order (x, y, vx, vy): the 2 x 2 covariance once for each axis.
-        axes = np.zeros((len(rows), 2, 2, 2, 2))
-        axes[:, :, 0, :, 0] = axes[:, :, 1, :, 1] = t.covariance[rows]
-        covariance = axes.reshape(-1, 4, 4)
-        numbers = (t.ids, t.label, t.score, t.yaw, t.hits, t.seen_ns)
+        if not len(t):
+            return
+        seen = t.seen_ns == step.stamp_ns
+        place = t.motion.state[:, :2]
+        if step.odom_from_base is not None:
+            place = place - step.odom_from_base.translation[:2]
+        hidden = ~seen & association.hidden(place, t.size, seen)
+        detection = np.where(hidden, HIDDEN_DETECTION, self._config.detection_probability)
+        odds = t.odds
+        if step.complete:
+            odds = np.where(seen, odds, odds + np.log1p(-detection))
+        config = self._config
+        unseen_s = (step.stamp_ns - t.seen_ns) / NS_PER_S
+        longest_s = np.where(hidden, config.occluded_coast_s, config.max_coast_s)
+        alive = (odds > BURIED) & (unseen_s <= longest_s)
+        confirmed = t.confirmed | ((odds >= SHOWN) & (t.hits >= config.confirm_hits))
+        self._tracks = t.with_(odds=odds, confirmed=confirmed).only(alive)
+
+    def _start(self, found: Found, free: Bools, step: _Step) -> None:
+        """A track for each detection that is sure enough and belongs to none."""
+        columns = np.flatnonzero(free & (found.score >= self._config.min_score))
+        if not len(columns):
+            return
+        for column in columns.tolist():
+            if column not in step.born:
+                step.born[column] = self._next_id
+                self._next_id += 1
+        ids = np.array([step.born[c] for c in columns.tolist()], np.int64)
+        odds = _odds(BORN * np.clip(found.score[columns], 0.01, 0.99))
+        turning = found.turning[columns] & self._in_odom
+        new = found.begun(columns, ids, odds, step.stamp_ns, turning, self._config)
+        confirmed = (odds >= SHOWN) & (self._config.confirm_hits <= 1)
+        self._tracks = self._tracks.plus(new.with_(confirmed=confirmed)).in_order()
+
+    # --------------------------------------------------------------------------- the answer
+
+    def _confirmed(self) -> tuple[Track, ...]:
+        t = self._tracks
+        rows = np.flatnonzero(t.confirmed & (t.odds >= SHOWN))
+        motion = t.motion.only(rows)
+        center = np.column_stack([motion.state[:, :2], t.z[rows]])
+        velocity, covariance = object_motion.velocities(motion), object_motion.cartesian(motion)
+        yaw, turn = object_motion.headings(motion), object_motion.turns(motion)
+        existence = 1.0 / (1.0 + np.exp(-t.odds[rows]))
+        label = t.votes[rows].argmax(axis=1) if len(rows) else rows
+        age_s = ((self._stamp_ns or 0) - t.seen_ns[rows]) / NS_PER_S
+        columns = (t.ids[rows], label, t.score[rows], yaw, t.hits[rows], age_s, turn, existence)
         return tuple(
             Track(
                 track_id=track_id,
-                label=self._labels[label],
+                label=self._labels[name],
                 score=score,
                 center=center[n],
-                size=size[n],
-                yaw=yaw,
+                size=t.size[rows[n]],
+                yaw=heading,
                 velocity=velocity[n],
-                covariance=covariance[n],
+                covariance=covariance[n, :4, :4],
                 hits=hits,
-                time_since_update_s=float(stamp_ns - seen_ns) / NS_PER_S,
+                time_since_update_s=age,
+                yaw_rate=rate,
+                yaw_variance=float(covariance[n, 4, 4]),
+                yaw_rate_variance=float(covariance[n, 5, 5]),
+                existence=probability,
             )
-            for n, (track_id, label, score, yaw, hits, seen_ns) in enumerate(
-                zip(*(column[rows].tolist() for column in numbers), strict=True)
+            for n, (track_id, name, score, heading, hits, age, rate, probability) in enumerate(
+                zip(*(c.tolist() for c in columns), strict=True)
             )
         )
 
 
-def _move(tracks: _Tracks, move: RigidTransform) -> None:
-    """Take tracks into another frame. Boxes stay upright, turned by the heading between them."""
-    center = move.apply(np.column_stack([tracks.position, tracks.z]))
-    tracks.position, tracks.z = center[:, :2].copy(), center[:, 2].copy()
-    yaw = move.yaw_rad()
-    c, s = np.cos(yaw), np.sin(yaw)
-    tracks.velocity = tracks.velocity @ np.array([[c, s], [-s, c]])
-    tracks.yaw = wrap_angles_rad(tracks.yaw + yaw)
+def _odds(probability: F64 | float) -> F64:
+    return np.asarray(np.log(probability / (1.0 - np.asarray(probability))))
 
 
-def _turned(old: F64, new: F64, velocity: F64) -> F64:
-    """Headings between the old and the new ones; front and back are told by the way they go."""
-    # A network sees a box's axis well and its sense badly: of both senses the nearer is meant.
-    delta = (new - old + np.pi / 2.0) % np.pi - np.pi / 2.0
-    yaw = old + YAW_GAIN * delta
-    ahead = velocity[:, 0] * np.cos(yaw) + velocity[:, 1] * np.sin(yaw)
-    fast = np.hypot(velocity[:, 0], velocity[:, 1]) > HEADING_SPEED_MPS
-    yaw = np.where(fast & (ahead < 0.0), yaw + np.pi, yaw)
-    return np.arctan2(np.sin(yaw), np.cos(yaw))
+def _turn_about(motion: Motion, sense: F64) -> F64:
+    """Set vehicles right whose front was taken for their back, in place; the new ``sense``: how
+    far the detector's word for front and back agrees with the track's."""
+    speed = np.where(motion.vehicle, motion.state[:, object_motion.SPEED], 0.0)
+    back = (speed < -REVERSE_MPS) | ((speed < -FRONT_MPS) & (sense < 0.0))
+    back |= (np.abs(speed) < FRONT_MPS) & (sense < -FRONT_MPS)
+    others = ~motion.vehicle
+    if others.any():
+        heading, velocity = object_motion.headings(motion), object_motion.velocities(motion)
+        ahead = velocity[:, 0] * np.cos(heading) + velocity[:, 1] * np.sin(heading)
+        back = np.where(others, ahead < -FRONT_MPS, back)
+    object_motion.turned_about(motion, np.flatnonzero(back))
+    return np.where(back, -sense, sense)

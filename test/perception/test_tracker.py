@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scenes
@@ -43,33 +45,43 @@ def test_a_track_is_published_after_enough_hits_and_ids_start_at_one():
     assert last.time_since_update_s == 0.0
 
 
+PERSON = {"label": "pedestrian", "size": (0.5, 0.5, 1.7)}
+STILL = RigidTransform.identity()
+
+
+def noise_m2(config, length_m):
+    """Variance of a detected centre: more of a long box is not seen."""
+    return config.position_sigma_m**2 + (0.03 * length_m) ** 2
+
+
 def test_the_filter_is_the_textbooks():
     # GIVEN a plain Kalman filter of four states, written out with matrices
     config = TrackerConfig(confirm_hits=1, gate_m=20.0)
-    dt, q = 0.1, config.acceleration_mps2**2
+    dt, q = 0.1, config.person_acceleration_mps2**2
     f = np.eye(4) + dt * np.eye(4, k=2)
     g = np.array([[dt**2 / 2, 0], [0, dt**2 / 2], [dt, 0], [0, dt]])
     h = np.eye(2, 4)
-    r = config.position_sigma_m**2 * np.eye(2)
+    r = noise_m2(config, 0.5) * np.eye(2)
     rng = np.random.default_rng(2)
-    measured = np.cumsum(rng.normal(0.4, 0.3, (20, 2)), axis=0)
+    measured = np.cumsum(rng.normal(0.12, 0.1, (20, 2)), axis=0)
     x = np.array([*measured[0], 1.0, -2.0])
     p = np.diag([*np.diag(r), config.velocity_sigma_mps**2, config.velocity_sigma_mps**2])
     tracker = Tracker(config)
-    tracks = tracker.update(T0, [detection(measured[0], velocity=(1.0, -2.0))], None)
+    first = detection(measured[0], velocity=(1.0, -2.0), **PERSON)
+    tracks = tracker.update(T0, [first], STILL)
     # WHEN both see the same detections THEN they say the same
     for n, z in enumerate(measured[1:], start=1):
         x, p = f @ x, f @ p @ f.T + q * g @ g.T
         gain = p @ h.T @ np.linalg.inv(h @ p @ h.T + r)
         x, p = x + gain @ (z - h @ x), (np.eye(4) - gain @ h) @ p
-        tracks = tracker.update(T0 + n * STEP_NS, [detection(z)], None)
+        tracks = tracker.update(T0 + n * STEP_NS, [detection(z, **PERSON)], STILL)
         np.testing.assert_allclose(tracks[0].center[:2], x[:2], atol=1e-9)
         np.testing.assert_allclose(tracks[0].velocity, x[2:], atol=1e-9)
         np.testing.assert_allclose(tracks[0].covariance, p, atol=1e-9)
 
 
 def test_the_filters_covariance_is_honest():
-    # GIVEN objects with the acceleration and the detector with the noise that the filter assumes
+    # GIVEN people with the acceleration and the detector with the noise that the filter assumes
     config = TrackerConfig(confirm_hits=1, gate_m=20.0)
     rng = np.random.default_rng(11)
     errors = []
@@ -79,16 +91,161 @@ def test_the_filters_covariance_is_honest():
         position = np.zeros(2)
         for n in range(25):
             if n:
-                push = rng.normal(0.0, config.acceleration_mps2, 2)
+                push = rng.normal(0.0, config.person_acceleration_mps2, 2)
                 position = position + velocity * 0.1 + push * 0.005
                 velocity = velocity + push * 0.1
-            seen = position + rng.normal(0.0, config.position_sigma_m, 2)
-            track = tracker.update(T0 + n * STEP_NS, [detection(seen)], None)[0]
+            seen = position + rng.normal(0.0, np.sqrt(noise_m2(config, 0.5)), 2)
+            track = tracker.update(T0 + n * STEP_NS, [detection(seen, **PERSON)], STILL)[0]
             if n >= 5 and n % 5 == 0:
                 error = np.concatenate([track.center[:2] - position, track.velocity - velocity])
                 errors.append(error @ np.linalg.solve(track.covariance, error))
     # THEN the normalised error squared is 4 on average (NEES; 240 values, 4 sigma)
     assert np.mean(errors) == pytest.approx(4.0, abs=4 * np.sqrt(8 / len(errors)))
+
+
+def turning_car(n, speed=8.0, rate=0.4, dt=0.1):
+    """Position and heading of a car on a circle after n steps."""
+    yaw = rate * dt * n
+    radius = speed / rate
+    return np.array([20.0 + radius * np.sin(yaw), radius * (1.0 - np.cos(yaw))]), yaw
+
+
+def test_a_car_in_a_turn_is_followed_with_its_yaw_rate():
+    """GIVEN a car on a circle seen with noise THEN speed, heading and yaw rate are found, and the
+    doubt that comes with them is honest."""
+    rng = np.random.default_rng(5)
+    squares, off = [], []
+    for _ in range(30):
+        tracker = Tracker(TrackerConfig())
+        for n in range(30):
+            place, yaw = turning_car(n)
+            seen = detection(place + rng.normal(0, 0.25, 2), yaw=yaw + rng.normal(0, 0.15))
+            tracks = tracker.update(T0 + n * STEP_NS, [seen], STILL)
+        (track,) = tracks
+        velocity = 8.0 * np.array([np.cos(yaw), np.sin(yaw)])
+        off.append(np.hypot(*(track.velocity - velocity)))
+        squares.append((track.yaw_rate - 0.4) ** 2 / track.yaw_rate_variance)
+        assert abs(np.angle(np.exp(1j * (track.yaw - yaw)))) < 0.25
+        assert track.yaw_rate == pytest.approx(0.4, abs=0.3)
+    assert np.sqrt(np.mean(np.square(off))) < 0.8
+    assert np.mean(squares) < 2.0
+
+
+def test_a_car_drives_on_around_the_bend_while_nobody_sees_it():
+    frames = [turning_car(n, rate=0.6) for n in range(26)]
+    seen = [[detection(p, yaw=y)] if n < 21 else [] for n, (p, y) in enumerate(frames)]
+    last = run(Tracker(TrackerConfig()), seen, [STILL] * 26)[-1][0]
+    assert np.hypot(*(last.center[:2] - frames[-1][0])) < 0.3
+    place, yaw = frames[20]
+    straight = place + 0.5 * 8.0 * np.array([np.cos(yaw), np.sin(yaw)])
+    assert np.hypot(*(straight - frames[-1][0])) > 0.45, "straight on, it would be elsewhere"
+
+
+def test_a_detector_without_headings_and_velocities_is_enough():
+    frames = [
+        [detection((10 + 0.7 * n, 2.0), yaw=np.nan, velocity=(np.nan,) * 2)] for n in range(20)
+    ]
+    track = run(Tracker(TrackerConfig()), frames, [STILL] * 20)[-1][0]
+    np.testing.assert_allclose(track.velocity, [7.0, 0.0], atol=0.1)
+    assert np.isfinite([track.yaw, track.yaw_variance, *track.covariance.ravel()]).all()
+
+
+def test_a_box_that_is_no_box_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"detections\[1\]: centre, size and score must be finite"):
+        Tracker(TrackerConfig()).update(T0, [detection((1, 1)), detection((np.nan, 1))], None)
+
+
+def test_a_detector_that_knows_its_error_is_believed_so_far():
+    """GIVEN a camera that guesses the range THEN a track follows its bearing and not its range."""
+    tracker, wide = Tracker(TrackerConfig(confirm_hits=1)), np.diag([4.0**2, 0.1**2, 1.0, 1.0])
+    tracker.update(T0, [detection((20.0, 0.0), **PERSON)], STILL)
+    guess = dataclasses.replace(detection((23.0, 0.3), **PERSON), covariance=wide)
+    (track,) = tracker.update(T0 + 1, [guess], STILL)
+    assert track.center[0] == pytest.approx(20.0, abs=0.1)
+    assert track.center[1] > 0.2
+
+
+# -------------------------------------------------------------------------- existence
+
+
+def test_what_is_hidden_by_another_is_waited_for():
+    """GIVEN a person behind a van for 1.5 s WHEN they come out THEN they are who they were."""
+
+    def frame(n):
+        van = detection((10.0, 0.0), "truck", size=(6, 2.5, 3), yaw=np.pi / 2)
+        person = detection((15.0, 5.5 - 0.15 * n), **PERSON)
+        behind = abs(person.center[1]) < 1.2
+        return [van] if behind else [van, person]
+
+    frames = [frame(n) for n in range(60)]
+    gap = [n for n in range(60) if len(frames[n]) == 1]
+    assert len(gap) >= 15
+    results = run(Tracker(TrackerConfig()), frames, [STILL] * 60)
+    people = [[t.track_id for t in tracks if t.label == "pedestrian"] for tracks in results]
+    assert people[gap[0] - 1] == people[gap[-1] + 2] == [2]
+    # and where nothing hides them they are given up
+    alone = [[d for d in f if d.label == "pedestrian"] for f in frames]
+    results = run(Tracker(TrackerConfig()), alone, [STILL] * 60)
+    assert [t.track_id for t in results[-1]] == [2]
+    assert not results[gap[-1]]
+
+
+def test_existence_follows_the_evidence():
+    frames = [[detection((8.0, 0.0), score=0.5)] if n < 6 else [] for n in range(9)]
+    seen = [r[0].existence if r else 0.0 for r in run(Tracker(TrackerConfig()), frames)]
+    assert seen[1:6] == sorted(seen[1:6])
+    assert seen[5] > 0.95
+    assert seen[5:] == sorted(seen[5:], reverse=True)
+    weak = [[detection((8.0, 0.0), score=0.25)]] * 4
+    assert [len(r) for r in run(Tracker(TrackerConfig()), weak)] == [0, 0, 0, 1]
+
+
+def test_a_source_that_does_not_look_everywhere_ends_nothing():
+    tracker = Tracker(TrackerConfig())
+    for n in range(5):
+        before = tracker.update(T0 + n * STEP_NS, [detection((8, 0))], STILL)
+    for n in range(5, 9):
+        after = tracker.update(T0 + n * STEP_NS, [], STILL, complete=False)
+    assert after[0].existence == before[0].existence
+
+
+def test_what_has_no_name_keeps_a_track_and_does_not_rename_it():
+    frames = [[detection((8.0, 0.0), "car" if n < 5 else "unknown")] for n in range(20)]
+    track = run(Tracker(TrackerConfig()), frames)[-1][0]
+    assert (track.track_id, track.label, track.hits) == (1, "car", 20)
+    np.testing.assert_allclose(track.size, (4, 2, 1.5))
+
+
+# ------------------------------------------------------------------- many sources
+
+
+def test_late_detections_are_put_in_where_they_belong():
+    """GIVEN two sources in turn, one of which comes 0.15 s late THEN all is as if it had not."""
+    cars = {n: detection((10.0 + 0.3 * n, 1.0)) for n in range(40)}
+    order = sorted(cars, key=lambda n: n + 3.5 if n % 2 else n)
+    assert order != sorted(cars)
+    tracker, punctual = Tracker(TrackerConfig()), Tracker(TrackerConfig())
+    for n in order:
+        late = tracker.update(T0 + n * 50_000_000, [cars[n]], STILL)
+    for n, car in cars.items():
+        expected = punctual.update(T0 + n * 50_000_000, [car], STILL)
+    assert [t.track_id for t in late] == [t.track_id for t in expected] == [1]
+    np.testing.assert_allclose(late[0].center, expected[0].center, atol=1e-9)
+    np.testing.assert_allclose(late[0].covariance, expected[0].covariance, atol=1e-9)
+    assert late[0].hits == 40
+
+
+def test_ids_stay_when_the_past_is_told_anew():
+    """GIVEN a track that began after the stamp of what comes late THEN it keeps its number."""
+    tracker = Tracker(TrackerConfig(confirm_hits=1))
+    tracker.update(T0, [detection((5, 0))], STILL)
+    (_, other) = tracker.update(T0 + STEP_NS, [detection((5, 0)), detection((9, 9))], STILL)
+    late = [detection((5, 0)), detection((-9, -9))]
+    tracker.update(T0 + STEP_NS // 2, late, STILL)
+    everybody = [detection(xy) for xy in ((5, 0), (9, 9), (-9, -9))]
+    tracks = tracker.update(T0 + 2 * STEP_NS, everybody, STILL)
+    assert {(round(t.center[0]), t.track_id) for t in tracks} == {(5, 1), (9, 2), (-9, 3)}
+    assert other.track_id == 2
 
 
 def test_crossing_targets_keep_their_ids():
@@ -121,7 +278,7 @@ def test_people_who_pass_each_other_closely_keep_their_ids():
     frames = [
         [detection(p + rng.normal(0, 0.08, 2), "pedestrian") for p in at(n)] for n in range(41)
     ]
-    config = TrackerConfig(position_sigma_m=0.15, acceleration_mps2=1.5)
+    config = TrackerConfig(position_sigma_m=0.15)
     results = run(Tracker(config), frames)
     for a, b in zip(at(5), at(40), strict=True):
         assert nearest(results[5], a).track_id == nearest(results[-1], b).track_id

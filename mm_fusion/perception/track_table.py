@@ -1,0 +1,241 @@
+"""The tracks as a table, a row each, and the detections of one instant in the tracks' frame."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.config_objects import TrackerConfig
+from mm_fusion.geometry import RigidTransform
+from mm_fusion.perception import object_motion
+from mm_fusion.perception.object_motion import PEOPLE, TWO_WHEELERS, VEHICLES, Motion
+from mm_fusion.samples import Detection
+
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+UNKNOWN = "unknown"  # the label of what was seen and has no name
+UNKNOWN_YAW_SIGMA_RAD = 100.0
+LENGTH_SIGMA = 0.03  # metres of doubt about the centre of a box, per metre of its length
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """All tracks in the order of their ids. A table is not changed once it is in use; who wants
+    another makes a new one, so that a past one can be gone back to."""
+
+    ids: I64  # [N]
+    group: I64  # [N] classes that may be taken for each other
+    votes: F64  # [N,L] scores of the labels seen so far
+    motion: Motion
+    turning: Bools  # [N] of a class that turns as vehicles do
+    acceleration: F64  # [N] m/s^2
+    z: F64  # [N]
+    size: F64  # [N,3]
+    score: F64  # [N]
+    odds: F64  # [N] logarithm of the odds that it exists
+    confirmed: Bools  # [N]
+    sense: F64  # [N] evidence that front is front
+    hits: I64  # [N]
+    seen_ns: I64  # [N] stamp of the last detection
+
+    @staticmethod
+    def none() -> Table:
+        """A table without rows."""
+        whole, number, mark = (np.zeros(0, t) for t in (np.int64, np.float64, np.bool_))
+        motion = Motion(np.zeros((0, 5)), np.zeros((0, 5, 5)), mark)
+        return Table(
+            *(whole, whole, np.zeros((0, 0)), motion, mark, number, number, np.zeros((0, 3))),
+            *(number, number, mark, number, whole, whole),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def with_(self, **changes: Any) -> Table:
+        """The same table with some columns in place of its own."""
+        return dataclasses.replace(self, **changes)
+
+    def _mapped(self, change: Any) -> Table:
+        columns = (getattr(self, f.name) for f in dataclasses.fields(self))
+        return Table(
+            *(Motion(*map(change, c)) if isinstance(c, Motion) else change(c) for c in columns)
+        )
+
+    def copied(self) -> Table:
+        """A copy whose columns may be written to."""
+        return self._mapped(lambda column: column.copy())
+
+    def only(self, keep: Bools | I64) -> Table:
+        """Those marked; the very table where that is all of them."""
+        if keep.dtype == np.bool_ and keep.all():
+            return self
+        return self._mapped(lambda column: column[keep])
+
+    def plus(self, other: Table) -> Table:
+        """This table with the rows of another after its own."""
+        pairs = [(getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)]
+        return Table(
+            *(
+                Motion(*(np.concatenate(p) for p in zip(a, b, strict=True)))
+                if isinstance(a, Motion)
+                else np.concatenate([a, b])
+                for a, b in pairs
+            )
+        )
+
+    def in_order(self) -> Table:
+        """By their ids."""
+        return self if (np.diff(self.ids) > 0).all() else self.only(np.argsort(self.ids))
+
+    def wide(self, labels: int) -> Table:
+        """With a vote for every label."""
+        more = labels - self.votes.shape[1]
+        return self if not more else self.with_(votes=np.pad(self.votes, ((0, 0), (0, more))))
+
+    def moved(self, move: RigidTransform) -> Table:
+        """The tracks in another frame. Boxes stay upright, turned by the heading between them."""
+        center = move.apply(np.column_stack([self.motion.state[:, :2], self.z]))
+        motion = object_motion.moved(self.motion, move.yaw_rad())
+        motion.state[:, :2] = center[:, :2]
+        return self.with_(motion=motion, z=center[:, 2].copy())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The detections of one instant in the tracks' frame, a row each."""
+
+    position: F64  # [M,2]
+    z: F64
+    yaw: F64
+    has_yaw: Bools
+    velocity: F64  # [M,2]
+    noise: F64  # [M,3,3] covariance of (x, y, yaw)
+    size: F64
+    score: F64
+    group: I64
+    votes: F64  # [M,L]
+    unknown: Bools
+    turning: Bools
+    acceleration: F64
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def begun(
+        self,
+        columns: I64,
+        ids: I64,
+        odds: F64,
+        stamp_ns: int,
+        vehicle: Bools,
+        config: TrackerConfig,
+    ) -> Table:
+        """Tracks that have just begun, one for each of the chosen detections."""
+        c, count = columns, len(columns)
+        motion = object_motion.begun(
+            *(self.position[c], self.yaw[c], self.velocity[c], self.noise[c]), config, vehicle
+        )
+        return Table(
+            ids=ids,
+            group=self.group[c],
+            votes=self.votes[c],
+            motion=motion,
+            turning=self.turning[c],
+            acceleration=self.acceleration[c],
+            z=self.z[c],
+            size=self.size[c],
+            score=self.score[c],
+            odds=odds,
+            confirmed=np.zeros(count, np.bool_),
+            sense=self.score[c].copy(),
+            hits=np.ones(count, np.int64),
+            seen_ns=np.full(count, stamp_ns, np.int64),
+        )
+
+
+def measured(
+    detections: Sequence[Detection],
+    move: RigidTransform | None,
+    labels: list[str],
+    config: TrackerConfig,
+) -> Found:
+    """Detections, moved by ``move``; labels that are new are added to ``labels``.
+
+    Raises ValueError for a centre, a size or a score that is no number.
+    """
+    for d in detections:
+        if d.label not in labels:
+            labels.append(d.label)
+    count = len(detections)
+    center = np.array([d.center for d in detections], float).reshape(count, 3)
+    size = np.array([d.size for d in detections], float).reshape(count, 3)
+    score = np.array([d.score for d in detections], float)
+    whole = np.isfinite(center).all(axis=1) & np.isfinite(size).all(axis=1) & np.isfinite(score)
+    if not whole.all():
+        at = int(np.flatnonzero(~whole)[0])
+        raise ValueError(f"detections[{at}]: centre, size and score must be finite numbers")
+    yaw = np.array([d.yaw for d in detections], float)
+    has_yaw = np.isfinite(yaw)
+    velocity = np.array([d.velocity for d in detections], float).reshape(count, 2)
+    noise = _noise(detections, size, config)
+    noise[~has_yaw, 2, 2] = UNKNOWN_YAW_SIGMA_RAD**2
+    yaw, velocity = np.where(has_yaw, yaw, 0.0), np.nan_to_num(velocity)
+    if move is not None:
+        center = move.apply(center)
+        turned = move.yaw_rad()
+        c, s = np.cos(turned), np.sin(turned)
+        turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+        velocity, noise, yaw = velocity @ turn[:2, :2].T, turn @ noise @ turn.T, yaw + turned
+    names = [d.label.lower() for d in detections]
+    votes = np.zeros((count, len(labels)))
+    votes[np.arange(count), [labels.index(d.label) for d in detections]] = score
+    return Found(
+        position=center[:, :2].copy(),
+        z=center[:, 2].copy(),
+        yaw=yaw,
+        has_yaw=has_yaw,
+        velocity=velocity,
+        noise=noise,
+        size=size,
+        score=score,
+        group=np.array(
+            [_group(n, d.label, labels) for n, d in zip(names, detections, strict=True)], np.int64
+        ),
+        votes=votes,
+        unknown=np.array([n == UNKNOWN for n in names], np.bool_),
+        turning=np.array([n in VEHICLES for n in names], np.bool_) & has_yaw,
+        acceleration=np.array([_acceleration(n, config) for n in names], float),
+    )
+
+
+def _noise(detections: Sequence[Detection], size: F64, config: TrackerConfig) -> F64:
+    """Covariances [M,3,3] of (x, y, yaw): the detector's own, or the usual."""
+    noise = np.zeros((len(detections), 3, 3))
+    noise[:, 0, 0] = noise[:, 1, 1] = (
+        config.position_sigma_m**2 + (LENGTH_SIGMA * size[:, :2].max(axis=1, initial=0.0)) ** 2
+    )
+    noise[:, 2, 2] = config.yaw_sigma_rad**2
+    for n, detection in enumerate(detections):
+        if detection.covariance is not None:
+            noise[n] = detection.covariance[np.ix_([0, 1, 3], [0, 1, 3])]
+    return noise
+
+
+def _group(name: str, label: str, labels: Sequence[str]) -> int:
+    for number, names in enumerate((TWO_WHEELERS, VEHICLES, PEOPLE)):
+        if name in names:
+            return -1 - number
+    return labels.index(label)
+
+
+def _acceleration(name: str, config: TrackerConfig) -> float:
+    if name in VEHICLES:
+        return config.acceleration_mps2
+    return config.person_acceleration_mps2 if name in PEOPLE else config.other_acceleration_mps2
