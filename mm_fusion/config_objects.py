@@ -46,17 +46,20 @@ class TrackerConfig:
         high=20,
     )
     detection_probability: float = param(
-        0.7, "How often an object in plain view is detected in one set", low=0.01, high=0.999
+        0.8, "How often an object in plain view is detected in one set", low=0.01, high=0.999
+    )
+    shown_coast_s: float = param(
+        0.25, "A track without detections is published this long", unit="s", low=0.0, high=10.0
     )
     max_coast_s: float = param(
-        0.5,
-        "A track in plain view without detections lives this long",
+        0.8,
+        "A track in plain view without detections is kept in mind this long",
         unit="s",
         low=0.0,
         high=10.0,
     )
     occluded_coast_s: float = param(
-        2.0, "A track hidden by another lives this long", unit="s", low=0.0, high=30.0
+        2.5, "A track hidden by another is kept in mind this long", unit="s", low=0.0, high=30.0
     )
     max_late_s: float = param(
         0.5,
@@ -67,7 +70,7 @@ class TrackerConfig:
         high=5.0,
     )
     acceleration_mps2: float = param(
-        2.0, "Standard deviation of a vehicle's acceleration", unit="m/s^2", low=0.01, high=50.0
+        3.0, "Standard deviation of a vehicle's acceleration", unit="m/s^2", low=0.01, high=50.0
     )
     turn_acceleration_radps2: float = param(
         0.6,
@@ -83,10 +86,10 @@ class TrackerConfig:
         1.0, "That of things of no known class", unit="m/s^2", low=0.01, high=50.0
     )
     position_sigma_m: float = param(
-        0.25, "Standard deviation of detected centres", unit="m", low=0.01, high=5.0
+        0.2, "Standard deviation of detected centres", unit="m", low=0.01, high=5.0
     )
     yaw_sigma_rad: float = param(
-        0.2, "Standard deviation of detected headings", unit="rad", low=0.01, high=3.2
+        0.15, "Standard deviation of detected headings", unit="rad", low=0.01, high=3.2
     )
     vehicle_velocity_sigma_mps: float = param(
         8.0, "Standard deviation of a new vehicle's speed", unit="m/s", low=0.1, high=50.0

@@ -13,13 +13,13 @@ from types import ModuleType
 from mm_fusion.cli.options import add_json_argument
 
 NAME = "bench"
-HELP = "measure speed, the pose filter, ground removal, or what faults of sensors do"
+HELP = "measure speed, the pose filter, ground removal, tracks, or what faults of sensors do"
 EXAMPLES = """examples:
   mm_fusion bench sync --json
   mm_fusion bench latency --cameras 6
 """
 
-BENCHES = ("ingest", "sync", "deskew", "latency", "faults", "pose", "ground")
+BENCHES = ("ingest", "sync", "deskew", "latency", "faults", "pose", "ground", "tracker")
 
 
 def bench_module(name: str) -> ModuleType:

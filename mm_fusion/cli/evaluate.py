@@ -2,7 +2,8 @@
 
 Detection: average precision by centre distance at 0.5, 1, 2 and 4 m per class and in the mean, as
 nuScenes defines it. Pose: absolute and relative trajectory errors. The scores go to
-DIR/evaluation.json and, in short, into DIR/summary.json.
+DIR/evaluation.json and, in short, into DIR/summary.json. With --tracks also CLEAR-MOT, IDF1, AMOTA,
+speed and heading of the tracks.
 
 With --ablation DIR holds frames as `mm_fusion dataset` writes them. Fused, camera only and LIDAR
 only are compared on them, with --faults also under what may go wrong with a sensor. The table goes
@@ -24,6 +25,7 @@ NAME = "evaluate"
 HELP = "score a run, or a network under faults, against ground truth"
 EXAMPLES = """examples:
   mm_fusion evaluate out/replay --truth out/drive
+  mm_fusion evaluate out/replay --truth out/drive --tracks
   mm_fusion evaluate out/demo --truth out/demo/drive --json > scores.json
   mm_fusion evaluate data/val --ablation --faults --model models/fusion.onnx \\
       --camera-model out/camera/fusion.onnx --lidar-model out/lidar/fusion.onnx --out out/ablation
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "directory", type=Path, metavar="DIR", help="output of replay or demo, or frames"
     )
     parser.add_argument("--truth", type=Path, metavar="BAG", help="bag with truth, for a run")
+    parser.add_argument("--tracks", action="store_true", help="score a run's tracks, too")
     group = parser.add_argument_group("networks on labelled frames")
     group.add_argument("--ablation", action="store_true", help="fused, camera only, LIDAR only")
     group.add_argument("--faults", action="store_true", help="and all that under faults")
@@ -60,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("evaluate: give --truth BAG for a run, or --ablation for frames")
     from mm_fusion.evaluation.evaluate import evaluate_run
 
-    scores = evaluate_run(args.directory, args.truth)
+    scores = evaluate_run(args.directory, args.truth, args.tracks)
     print_result(scores, args.json, text(scores))
     return 0
 
@@ -112,6 +115,10 @@ def text(scores: Mapping[str, Any]) -> str:
         lines.append(f"global pose RMSE {pose['ate_m']['rmse']:.3f} m (aligned {aligned} m)")
     if scores["gps"]:
         lines.append(f"raw GPS RMSE {scores['gps']['ate_m']['rmse']:.3f} m")
+    if scores.get("tracking"):
+        from mm_fusion.evaluation.tracking import table
+
+        lines.append(table(scores["tracking"]))
     return "\n".join(lines)
 
 

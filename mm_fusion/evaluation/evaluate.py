@@ -18,14 +18,16 @@ from mm_fusion.evaluation.calibrating import calibration_of
 from mm_fusion.evaluation.detection import Region, common_stamps, evaluate_detections
 from mm_fusion.evaluation.records import Trajectory
 from mm_fusion.evaluation.topics import find_inputs
+from mm_fusion.evaluation.tracking import evaluate_tracks, frames_of
 from mm_fusion.evaluation.trajectory import evaluate_trajectory, statistics
 from mm_fusion.evaluation.truth import Truth, pose_at, read_truth
 from mm_fusion.geodesy import LocalTangentPlane
 from mm_fusion.samples import GnssFix
 
 
-def evaluate_run(directory: Path, bag: Path) -> dict[str, Any]:
-    """Score a run's directory against a bag that carries the truth.
+def evaluate_run(directory: Path, bag: Path, tracks: bool = False) -> dict[str, Any]:
+    """Score a run's directory against a bag that carries the truth; its ``tracks`` as well, if
+    wanted, which takes longer.
 
     Writes ``evaluation.json`` and puts ``map``, ``pose_rmse_m`` and ``gps_rmse_m`` into the
     run's ``summary.json``. Raises RecordError where the directory is no run's, BagError where
@@ -44,6 +46,8 @@ def evaluate_run(directory: Path, bag: Path) -> dict[str, Any]:
         "pose": _pose(directory, truth, summary),
         "gps": raw,
     }
+    if tracks:
+        scores["tracking"] = _tracking(directory, truth, summary)
     (directory / records.EVALUATION).write_text(
         json.dumps(scores, indent=2, allow_nan=False) + "\n", encoding="utf-8"
     )
@@ -94,6 +98,18 @@ def _detection(directory: Path, truth: Truth, region: Region | None) -> dict[str
         name: evaluate_detections(lines, truth.objects, region, only_ns=common)
         for name, lines in runs.items()
     }
+
+
+def _tracking(directory: Path, truth: Truth, summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Scores of the fused run's tracks."""
+    if not truth.objects:
+        return None
+    lines = records.read_lines(directory / records.TRACKS, "tracks")
+    path = directory / records.POSE_LOCAL
+    local = records.read_tum(path) if path.is_file() else None
+    base = configuration.from_values(_parameters(summary)).frames.base
+    frames, unused = frames_of(lines, truth.objects, local, base, _region(summary))
+    return {"unused_lines": unused, **evaluate_tracks(frames)}
 
 
 # ---------------------------------------------------------------------------------- pose

@@ -119,7 +119,8 @@ class PerceptionPipeline:
         watch.lap("stage")
         detections = self._detector.detect(staged, synced.stamp_ns)
         watch.lap("network")
-        tracks = self._tracker.update(synced.stamp_ns, detections, odom_from_base)
+        looked = staged.has_points or any(staged.has_image)  # else nothing could have been seen
+        tracks = self._tracker.update(synced.stamp_ns, detections, odom_from_base, looked)
         watch.lap("track")
         frames = self._config.frames
         return FusionResult(

@@ -48,11 +48,22 @@ class Table:
     @staticmethod
     def none() -> Table:
         """A table without rows."""
-        whole, number, mark = (np.zeros(0, t) for t in (np.int64, np.float64, np.bool_))
-        motion = Motion(np.zeros((0, 5)), np.zeros((0, 5, 5)), mark)
+        number, whole, mark = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.bool_)
         return Table(
-            *(whole, whole, np.zeros((0, 0)), motion, mark, number, number, np.zeros((0, 3))),
-            *(number, number, mark, number, whole, whole),
+            ids=whole,
+            group=whole,
+            votes=np.zeros((0, 0)),
+            motion=Motion(np.zeros((0, 5)), np.zeros((0, 5, 5)), mark),
+            turning=mark,
+            acceleration=number,
+            z=number,
+            size=np.zeros((0, 3)),
+            score=number,
+            odds=number,
+            confirmed=mark,
+            sense=number,
+            hits=whole,
+            seen_ns=whole,
         )
 
     def __len__(self) -> int:
@@ -62,11 +73,15 @@ class Table:
         """The same table with some columns in place of its own."""
         return dataclasses.replace(self, **changes)
 
+    def _columns(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
     def _mapped(self, change: Any) -> Table:
-        columns = (getattr(self, f.name) for f in dataclasses.fields(self))
-        return Table(
-            *(Motion(*map(change, c)) if isinstance(c, Motion) else change(c) for c in columns)
-        )
+        changed: dict[str, Any] = {
+            name: Motion(*map(change, c)) if isinstance(c, Motion) else change(c)
+            for name, c in self._columns().items()
+        }
+        return Table(**changed)
 
     def copied(self) -> Table:
         """A copy whose columns may be written to."""
@@ -80,15 +95,14 @@ class Table:
 
     def plus(self, other: Table) -> Table:
         """This table with the rows of another after its own."""
-        pairs = [(getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)]
-        return Table(
-            *(
-                Motion(*(np.concatenate(p) for p in zip(a, b, strict=True)))
-                if isinstance(a, Motion)
-                else np.concatenate([a, b])
-                for a, b in pairs
-            )
-        )
+        more = other._columns()
+        joined: dict[str, Any] = {
+            name: Motion(*map(np.concatenate, zip(c, more[name], strict=True)))
+            if isinstance(c, Motion)
+            else np.concatenate([c, more[name]])
+            for name, c in self._columns().items()
+        }
+        return Table(**joined)
 
     def in_order(self) -> Table:
         """By their ids."""

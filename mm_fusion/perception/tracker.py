@@ -241,15 +241,18 @@ class Tracker:
 
     def _confirmed(self) -> tuple[Track, ...]:
         t = self._tracks
-        rows = np.flatnonzero(t.confirmed & (t.odds >= SHOWN))
+        # What is hidden for long is kept in mind, so that it has its number when it comes out.
+        unseen_s = ((self._stamp_ns or 0) - t.seen_ns) / NS_PER_S
+        shown = t.confirmed & (t.odds >= SHOWN) & (unseen_s <= self._config.shown_coast_s)
+        rows = np.flatnonzero(shown)
         motion = t.motion.only(rows)
         center = np.column_stack([motion.state[:, :2], t.z[rows]])
         velocity, covariance = object_motion.velocities(motion), object_motion.cartesian(motion)
         yaw, turn = object_motion.headings(motion), object_motion.turns(motion)
         existence = 1.0 / (1.0 + np.exp(-t.odds[rows]))
         label = t.votes[rows].argmax(axis=1) if len(rows) else rows
-        age_s = ((self._stamp_ns or 0) - t.seen_ns[rows]) / NS_PER_S
-        columns = (t.ids[rows], label, t.score[rows], yaw, t.hits[rows], age_s, turn, existence)
+        same = (c[rows] for c in (t.ids, t.score, t.hits, unseen_s))
+        columns = (*same, label, yaw, turn, existence)
         return tuple(
             Track(
                 track_id=track_id,
@@ -267,7 +270,7 @@ class Tracker:
                 yaw_rate_variance=float(covariance[n, 5, 5]),
                 existence=probability,
             )
-            for n, (track_id, name, score, heading, hits, age, rate, probability) in enumerate(
+            for n, (track_id, score, hits, age, name, heading, rate, probability) in enumerate(
                 zip(*(c.tolist() for c in columns), strict=True)
             )
         )

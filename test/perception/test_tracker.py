@@ -134,7 +134,8 @@ def test_a_car_in_a_turn_is_followed_with_its_yaw_rate():
 def test_a_car_drives_on_around_the_bend_while_nobody_sees_it():
     frames = [turning_car(n, rate=0.6) for n in range(26)]
     seen = [[detection(p, yaw=y)] if n < 21 else [] for n, (p, y) in enumerate(frames)]
-    last = run(Tracker(TrackerConfig()), seen, [STILL] * 26)[-1][0]
+    config = TrackerConfig(shown_coast_s=0.5, detection_probability=0.5)
+    last = run(Tracker(config), seen, [STILL] * 26)[-1][0]
     assert np.hypot(*(last.center[:2] - frames[-1][0])) < 0.3
     place, yaw = frames[20]
     straight = place + 0.5 * 8.0 * np.array([np.cos(yaw), np.sin(yaw)])
@@ -192,7 +193,8 @@ def test_what_is_hidden_by_another_is_waited_for():
 
 def test_existence_follows_the_evidence():
     frames = [[detection((8.0, 0.0), score=0.5)] if n < 6 else [] for n in range(9)]
-    seen = [r[0].existence if r else 0.0 for r in run(Tracker(TrackerConfig()), frames)]
+    config = TrackerConfig(shown_coast_s=0.5)
+    seen = [r[0].existence if r else 0.0 for r in run(Tracker(config), frames)]
     assert seen[1:6] == sorted(seen[1:6])
     assert seen[5] > 0.95
     assert seen[5:] == sorted(seen[5:], reverse=True)
@@ -201,7 +203,7 @@ def test_existence_follows_the_evidence():
 
 
 def test_a_source_that_does_not_look_everywhere_ends_nothing():
-    tracker = Tracker(TrackerConfig())
+    tracker = Tracker(TrackerConfig(shown_coast_s=0.5))
     for n in range(5):
         before = tracker.update(T0 + n * STEP_NS, [detection((8, 0))], STILL)
     for n in range(5, 9):
@@ -284,17 +286,18 @@ def test_people_who_pass_each_other_closely_keep_their_ids():
         assert nearest(results[5], a).track_id == nearest(results[-1], b).track_id
 
 
-def test_a_short_occlusion_is_bridged_and_a_long_one_is_not():
+def test_a_short_gap_is_bridged_and_a_long_one_is_not():
     def frames(gap):
         return [[] if 10 <= n < 10 + gap else [detection((5.0 + 0.8 * n, 1.0))] for n in range(30)]
 
-    results = run(Tracker(TrackerConfig(max_coast_s=0.5)), frames(4))
-    assert [len(tracks) for tracks in results[10:14]] == [1, 1, 1, 1]  # it coasts
+    config = TrackerConfig(shown_coast_s=0.35)
+    results = run(Tracker(config), frames(4))
+    assert [len(tracks) for tracks in results[10:14]] == [1, 1, 1, 0]  # it coasts
     assert results[12][0].time_since_update_s == pytest.approx(0.3)
     assert results[12][0].center[0] == pytest.approx(5.0 + 0.8 * 12, abs=0.2)
     assert results[-1][0].track_id == 1
-    results = run(Tracker(TrackerConfig(max_coast_s=0.5)), frames(8))
-    assert [len(tracks) for tracks in results[10:18]] == [1, 1, 1, 1, 1, 0, 0, 0]
+    results = run(Tracker(config), frames(9))
+    assert [len(tracks) for tracks in results[13:19]] == [0] * 6
     assert results[-1][0].track_id == 2
 
 
