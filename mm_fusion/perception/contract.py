@@ -147,7 +147,7 @@ def expected_tensors(c: Contract) -> tuple[tuple[TensorSpec, ...], tuple[TensorS
         TensorSpec("has_points", "float32", (1,)),
         TensorSpec("has_image", "float32", (slots,)),
     )
-    outputs = (
+    outputs: tuple[TensorSpec, ...] = (
         TensorSpec("boxes", "float32", (c.max_detections, BOX_COLUMNS)),
         TensorSpec("scores", "float32", (c.max_detections,)),
         TensorSpec("labels", "int64", (c.max_detections,)),

@@ -101,7 +101,7 @@ def covariances(
     # Sine and cosine of a heading of which nothing is known are off by about 0.9.
     variances = 2.0 * errors * errors
     variances[:, 3] = np.minimum(variances[:, 3], np.pi**2 / 3.0)
-    usable = np.isfinite(variances).all(axis=1)
+    usable = np.asarray(np.isfinite(variances).all(axis=1))
     return [np.diag(v) if good else None for v, good in zip(variances, usable, strict=True)]
 
 

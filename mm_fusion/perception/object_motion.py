@@ -49,12 +49,12 @@ class Motion(NamedTuple):
 
     def only(self, rows: I64) -> Motion:
         """Copies of some rows."""
-        return Motion(*(column[rows] for column in self))
+        return Motion(self.state[rows], self.covariance[rows], self.vehicle[rows])
 
     def put(self, rows: I64, other: Motion) -> None:
         """Overwrite some rows."""
-        for column, new in zip(self, other, strict=True):
-            column[rows] = new
+        self.state[rows], self.covariance[rows] = other.state, other.covariance
+        self.vehicle[rows] = other.vehicle
 
 
 def begun(
