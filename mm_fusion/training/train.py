@@ -5,7 +5,7 @@ CPU that beats several threads in one process. Everything random follows from (s
 so a run that is stopped and taken up with ``--resume`` ends in the same weights as one that was
 not. ``--senses lidar`` and ``--senses camera`` train the network of one sense alone; ``--init``
 starts from their weights, or from any other checkpoint's. ``out`` receives ``checkpoint.pt`` (the
-last one, replaced whole) and ``log.jsonl``.
+last one, replaced whole), ``log.jsonl`` and ``curves.png``.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from torch import nn
 
 from mm_fusion.errors import ConfigError, StageError
 from mm_fusion.training.augment import NO_AUGMENTATION, Augmentation
+from mm_fusion.training.curves import draw_curves
 from mm_fusion.training.dataset import Batch, indices, make_batch
 from mm_fusion.training.encoders import LITE0
 from mm_fusion.training.frames import list_frames
@@ -303,6 +304,7 @@ def worker(
             log_line(out, state, settings, value)
         if state.duration_s - saved_s > settings.checkpoint_s or state.step == settings.steps:
             save_checkpoint(out / CHECKPOINT, state, settings, len(paths))
+            draw_curves(out / LOG)
             saved_s = state.duration_s
     if settings.workers > 1:
         dist.destroy_process_group()

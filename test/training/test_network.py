@@ -16,6 +16,7 @@ from mm_fusion.training.network_torch import (
     TOP_K,
     DeployedNet,
     FusionNet,
+    Join,
     Lift,
     Maps,
     PillarEncoder,
@@ -339,3 +340,42 @@ def test_decode_of_a_handmade_map(net: FusionNet) -> None:
 
 def test_size_of_the_network() -> None:
     assert sum(p.numel() for p in FusionNet().parameters()) < 3_000_000
+
+
+# ------------------------------------------------------------------------ networks of one sense
+
+
+@pytest.mark.parametrize("senses", ["lidar", "camera"])
+def test_a_network_of_one_sense_does_not_look_at_the_other(senses: str, frame: Frame) -> None:
+    torch.manual_seed(5)
+    net = FusionNet(widths=SMALL, senses=senses).eval()
+    inputs = inputs_of(frame)
+    dark = [inputs[0], torch.zeros_like(inputs[1]), torch.zeros_like(inputs[2]), *inputs[3:]]
+    bare = [torch.zeros(1, 5), *inputs[1:]]
+    blind, deaf = (dark, bare) if senses == "lidar" else (bare, dark)
+    assert same(answer(net, inputs), answer(net, blind))
+    assert not same(answer(net, inputs), answer(net, deaf))
+    if senses == "lidar":
+        assert not any(name.startswith(("image.", "lift.")) for name in net.state_dict())
+
+
+def test_a_frozen_trunk_learns_nothing() -> None:
+    net = FusionNet(widths=SMALL)
+    net.freeze_trunk()
+    net.train()
+    assert not any(p.requires_grad for p in net.image.trunk.parameters())
+    assert not net.image.trunk.training
+    assert net.image.smooth.training
+    assert net.bev.training
+
+
+def test_trust_is_none_in_what_is_absent() -> None:
+    torch.manual_seed(2)
+    join = Join(SMALL).eval()
+    points, image = torch.randn(1, SMALL.bev2, 4, 4), torch.randn(1, SMALL.lift, 4, 4)
+    with torch.no_grad():
+        alone = join(points, image * 0.0, torch.tensor([[1.0, 0.0]]))
+        both = join(points, image, torch.tensor([[1.0, 1.0]]))
+        nothing = join(points, image, torch.zeros(1, 2))
+    assert not torch.equal(alone, both)
+    assert torch.equal(nothing, join(points * 0.0, image * 0.0, torch.ones(1, 2)))

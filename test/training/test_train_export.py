@@ -143,3 +143,25 @@ def test_a_graph_that_says_something_else_is_not_exported(exported: Path) -> Non
         net.head.heat[1].bias += 1.0
     with pytest.raises(StageError, match="differs"):
         exporting.check_parity(net, FusionNetwork.open(exported / "fusion.onnx", "cpu", 1), [])
+
+
+def test_a_fused_network_starts_from_those_of_one_sense(
+    write_frames: Callable[[int], Path], tmp_path: Path
+) -> None:
+    """GIVEN a LIDAR and a camera network, WHEN a fused one starts from both, THEN its eyes are the
+    camera's and the rest is the LIDAR's."""
+    frames = write_frames(2)
+    saved = {}
+    for senses in ("lidar", "camera"):
+        result = train(frames, tmp_path / senses, replace(SHORT, steps=1, senses=senses))
+        saved[senses] = result.checkpoint
+    assert (tmp_path / "lidar" / "curves.png").stat().st_size > 1000
+    settings = replace(SHORT, init=(str(saved["lidar"]), str(saved["camera"])))
+    net = training.new_state(settings).net.state_dict()
+    eyes, body = (read_checkpoint(saved[s])["average"] for s in ("camera", "lidar"))
+    for name in ("image.depth.weight", "lift.mix.0.0.weight", "bev.join.image.weight"):
+        assert torch.equal(net[name], eyes[name])
+    for name in ("bev.join.points.weight", "head.heat.1.weight"):
+        assert torch.equal(net[name], body[name])
+    with pytest.raises(StageError, match="no checkpoint"):
+        training.new_state(replace(SHORT, init=("nowhere.pt",)))
