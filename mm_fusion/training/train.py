@@ -28,8 +28,8 @@ import torch.distributed as dist
 from torch import nn
 
 from mm_fusion.errors import ConfigError, StageError
+from mm_fusion.evaluation.curves import draw_curves
 from mm_fusion.training.augment import NO_AUGMENTATION, Augmentation
-from mm_fusion.training.curves import draw_curves
 from mm_fusion.training.dataset import Batch, indices, make_batch
 from mm_fusion.training.encoders import LITE0
 from mm_fusion.training.frames import list_frames
