@@ -231,7 +231,20 @@ def read_pose(reader: CdrReader) -> PoseEstimate:
     header = reader.header()
     child = reader.string().lstrip("/")
     v = reader.doubles(85)
-    return pose(header, child, v[0:3], v[3:7], v[7:43], v[43:49], v[49:85])
+    numbers = np.array(v, dtype=np.float64)
+    if not np.isfinite(numbers).all():  # which of them, and what that means
+        return pose(header, child, v[0:3], v[3:7], v[7:43], v[43:49], v[49:85])
+    # Poses come 50 times a second to who only wants the motion: one array serves for all.
+    return PoseEstimate(
+        stamp_ns=header.stamp_ns,
+        frame_id=header.frame_id,
+        child_frame_id=child,
+        frame_from_base=_rigid(numbers[0:3], v[3:7]),
+        linear=numbers[43:46],
+        angular=numbers[46:49],
+        pose_covariance=numbers[7:43].reshape(6, 6),
+        twist_covariance=numbers[49:85].reshape(6, 6),
+    )
 
 
 def pose_from_message(msg: Any) -> PoseEstimate:
@@ -272,8 +285,11 @@ def pose(
 
 def transform(translation: Iterable[float], orientation: Iterable[float]) -> RigidTransform:
     """A rigid transform from a translation and a quaternion x y z w."""
-    translation = finite("translation", list(translation))
-    orientation = finite("rotation", list(orientation))
+    return _rigid(finite("translation", list(translation)), finite("rotation", list(orientation)))
+
+
+def _rigid(translation: F64, orientation: Numbers | F64) -> RigidTransform:
+    """The same from finite numbers."""
     norm = math.hypot(*orientation)  # which, unlike a sum of squares, does not overflow
     if abs(norm - 1.0) > 1e-2:
         raise malformed(f"rotation must be a unit quaternion, its norm is {norm:.4g}")
