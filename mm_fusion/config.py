@@ -87,8 +87,17 @@ class NetworkConfig:
     model: str = param("", "The ONNX file, its contract beside it; empty: the packaged network")
     provider: str = param(
         "auto",
-        "auto: CUDA where it works, else CPU, said in diagnostics; cuda: an error without it",
-        choices=("auto", "cuda", "cpu"),
+        "auto: CUDA where it works, else CPU, said in diagnostics; another: an error without it",
+        choices=("auto", "tensorrt", "cuda", "cpu"),
+    )
+    cuda_graph: bool = param(
+        False,
+        "On a GPU, record the network's run once and replay it: every run takes the contract's full"
+        " number of points, those that are not there as NaN",
+    )
+    engine_cache: str = param(
+        "",
+        "Folder for TensorRT's engines, which take minutes; empty: built at every start",
     )
     threads: int = param(0, "Threads of the network on CPU; 0: one per core", low=0, high=256)
     score_threshold: float = param(

@@ -27,7 +27,7 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``mm_fusion check-model``."""
     parser.add_argument("model", nargs="?", default="", help="the ONNX file, its .yaml beside it")
-    parser.add_argument("--provider", choices=("auto", "cuda", "cpu"), default="auto")
+    parser.add_argument("--provider", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto")
     parser.add_argument("--threads", type=int, default=0, help="on the CPU; 0: one per core")
     parser.add_argument("--runs", type=int, default=20, metavar="N", help="timed runs (20)")
     parser.add_argument(

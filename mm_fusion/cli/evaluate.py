@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fault-frames", type=int, default=0, metavar="N", help="the first N under faults (all)"
     )
     group.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    group.add_argument("--provider", choices=("auto", "cuda", "cpu"), default="auto")
+    group.add_argument("--provider", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto")
     add_json_argument(parser)
 
 

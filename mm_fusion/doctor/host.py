@@ -87,7 +87,8 @@ def _shared_memory(path: Path) -> tuple[int, int]:
 def read_model(config: Config) -> ModelFacts:
     """The network, loaded as the fusion node loads it."""
     from mm_fusion.perception.detectors import open_network
-    from mm_fusion.perception.network import FusionNetwork, available_providers
+    from mm_fusion.perception.network import FusionNetwork
+    from mm_fusion.perception.runtime import available_providers
 
     settings = config.network
     model = config.model or settings.model or "the packaged network"

@@ -79,7 +79,7 @@ class FusionNode(ManagedNode):
         """Load the network and make the pipeline and the outputs."""
         self._config = config
         self._calibration = Calibration(config)
-        self._network = open_network(config)
+        self._network = open_network(config, self._say_warm_up)
         topics = config.topics
         # Pictures are decoded and resized side by side; no thread of it starts for one camera.
         helpers = max(min(len(topics.camera_names()), len(os.sched_getaffinity(0))), 1)
@@ -100,7 +100,13 @@ class FusionNode(ManagedNode):
         self._inputs: list[Any] = []
         self._transforms: TransformInput | None = None
         self._silence = Silence(self._intake, self._sensors, config.sync)
-        self.get_logger().info(f"network on {self._network.provider}: {self._network.model_path}")
+        self.get_logger().info(
+            f"network on {self._network.provider} ({self._network.reason}):"
+            f" {self._network.model_path}"
+        )
+
+    def _say_warm_up(self, share: float) -> None:
+        self.get_logger().info(f"network: warm-up {100 * share:.0f} %")
 
     def start(self) -> None:
         """Start the worker, then subscribe."""
@@ -317,6 +323,7 @@ class FusionNode(ManagedNode):
         self._intake.report_to(report)
         self._timings.report_to(report)
         report.put("provider", self._network.provider)
+        report.put("provider_reason", self._network.reason)
         for sensor, text in self._lidars.report().items():
             report.put(f"points/{sensor}", text)
         if self._transforms is None:

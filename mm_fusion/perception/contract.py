@@ -232,8 +232,12 @@ class NetworkInputs:
 
     def feeds(self) -> dict[str, npt.NDArray[np.generic]]:
         """The arrays by tensor name; views, not copies."""
+        return self.buffers() | {"points": self.points[: self.point_count]}
+
+    def buffers(self) -> dict[str, npt.NDArray[np.generic]]:
+        """The whole arrays by tensor name, the points that are not fed as well."""
         return {
-            "points": self.points[: self.point_count],
+            "points": self.points,
             "images": self.images,
             "pixel_from_base": self.pixel_from_base,
             "has_points": self.has_points,

@@ -14,7 +14,7 @@ from mm_fusion.perception.camera2d.detector import CameraDetector
 from mm_fusion.perception.camera2d.network import CameraNetwork
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.fusion_detector import FusionDetector
-from mm_fusion.perception.network import FusionNetwork
+from mm_fusion.perception.network import FusionNetwork, Show
 from mm_fusion.perception.staging import Coming, Each, Staged
 from mm_fusion.samples import Detection, SyncedSet
 
@@ -22,12 +22,16 @@ from mm_fusion.samples import Detection, SyncedSet
 class Network(Protocol):
     """One or several networks, loaded and held against their contracts.
 
-    ``provider`` is where they run, ``model_path`` what was loaded.
+    ``provider`` is where they run and ``reason`` why there, ``model_path`` what was loaded.
     """
 
     @property
     def provider(self) -> str:
-        """cuda or cpu."""
+        """tensorrt, cuda or cpu."""
+
+    @property
+    def reason(self) -> str:
+        """Why there."""
 
     @property
     def model_path(self) -> object:
@@ -58,12 +62,13 @@ class Preparing(Protocol):
         pose may change the motion during the sweep."""
 
 
-def open_network(config: Config) -> Network:
-    """What the parameters name. Raises ContractError where a file is missing or does not fit,
-    ConfigError where CUDA was asked for and is not to be had."""
+def open_network(config: Config, show: Show | None = None) -> Network:
+    """What the parameters name; ``show`` is told the share of the warm-up that is done. Raises
+    ContractError where a file is missing or does not fit, ConfigError where a GPU was asked for and
+    is not to be had."""
     if config.detector == "camera2d":
         return CameraNetwork.from_config(config)
-    return FusionNetwork.from_config(config)
+    return FusionNetwork.from_config(config, show)
 
 
 def detector_of(

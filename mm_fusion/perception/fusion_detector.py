@@ -27,6 +27,7 @@ class FusionDetector:
         self._network = network
         _check_fit(config.topics.camera_names(), network.contract, config.network)
         self._staging = Staging(network.contract, calibration, each)
+        network.lock(self._staging.inputs)
         sweeps = config.network.use_lidar and config.deskew.enabled
         self._prepares_sweeps = sweeps and len(config.topics.lidar_names()) == 1
 

@@ -1,4 +1,4 @@
-"""The fusion network under ONNX Runtime: the only place that knows it.
+"""The fusion network: a file, its contract, and its runs.
 
 A network is a file with its contract beside it. Both are held against each other and against what
 this program feeds; what does not fit is refused here, before the first sweep.
@@ -7,19 +7,16 @@ this program feeds; what does not fit is refused here, before the first sweep.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from mm_fusion import resources
 from mm_fusion.config import Config
-from mm_fusion.errors import ConfigError, ContractError
+from mm_fusion.errors import ContractError
 from mm_fusion.perception.contract import (
     Contract,
     NetworkInputs,
@@ -28,19 +25,17 @@ from mm_fusion.perception.contract import (
     expected_tensors,
     parse_contract,
 )
+from mm_fusion.perception.runtime import (
+    GPU_WARM_UPS,
+    Binding,
+    RunSettings,
+    Session,
+    file_bytes,
+    page_lock,
+)
 
 PACKAGED_MODEL = "models/fusion.onnx"
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-NAMES = {CUDA: "cuda", CPU: "cpu"}
-# ONNX Runtime's names of element types, where they differ from numpy's.
-ELEMENT_TYPES = {"float": "float32", "double": "float64"}
-ERRORS_ONLY = 3
-# They have no base of their own but Exception.
-ORT_ERRORS: tuple[type[Exception], ...] = (
-    RuntimeError,
-    ValueError,
-    *(e for e in vars(ort_state).values() if isinstance(e, type) and issubclass(e, Exception)),
-)
+Show = Callable[[float], None]
 
 
 class NetworkOutputs(NamedTuple):
@@ -59,40 +54,59 @@ class NetworkOutputs(NamedTuple):
 class FusionNetwork:
     """A network that fits its contract, ready to run.
 
-    ``provider`` is "cuda" or "cpu": where the graph really runs. ``model_path`` and ``contract``
-    say what it is.
+    ``provider`` is "tensorrt", "cuda" or "cpu": where the graph really runs; ``reason`` says why
+    there. ``model_path`` and ``contract`` say what it is. On a GPU, ``pinned`` says why the buffers
+    of the first run could not be page-locked ("" where they could).
     """
 
-    def __init__(self, session: ort.InferenceSession, contract: Contract, model_path: Path) -> None:
+    def __init__(
+        self,
+        session: Session,
+        contract: Contract,
+        model_path: Path,
+        settings: RunSettings | None = None,
+        show: Show | None = None,
+    ) -> None:
         self.contract = contract
         self.model_path = model_path
-        self.provider = NAMES[session.get_providers()[0]]
+        self.provider, self.reason = session.provider, session.reason
+        self.pinned = "the graph runs on the CPU"
         self._session = session
-        self._outputs = [t.name for t in expected_tensors(contract)[1]]
+        self._settings = settings or RunSettings()
+        self._specs = expected_tensors(contract)[1]
+        self._outputs = [t.name for t in self._specs]
+        self._bound: Binding | None = None
+        self._locked: NetworkInputs | None = None
         _check_session(session, contract, model_path)
-        self._check_answer(self.run(NetworkInputs.of(contract)))
+        self._warm_up(show)
 
     @staticmethod
-    def from_config(config: Config) -> FusionNetwork:
+    def from_config(config: Config, show: Show | None = None) -> FusionNetwork:
         """The network that the parameters name. Raises as :meth:`open` does."""
         settings = config.network
         named = (config.model if config.detector == "fusion" else "") or settings.model
         model = Path(named) if named else resources.share_path(PACKAGED_MODEL)
-        return FusionNetwork.open(model, settings.provider, settings.threads)
+        where = RunSettings(
+            settings.provider, settings.threads, settings.cuda_graph, settings.engine_cache
+        )
+        return FusionNetwork.load(model, where, show)
 
     @staticmethod
     def open(model: str | Path, provider: str = "auto", threads: int = 0) -> FusionNetwork:
-        """Load ``model`` with the contract of the same name beside it (.yaml).
+        """Load ``model`` to run on ``provider`` (auto, tensorrt, cuda or cpu); see :meth:`load`."""
+        return FusionNetwork.load(Path(model), RunSettings(provider, threads))
 
-        ``provider``: auto, cuda or cpu; ``threads`` on the CPU, 0 for one per core. Raises
-        ContractError where a file is missing or does not fit, ConfigError where CUDA was asked
-        for and is not to be had.
+    @staticmethod
+    def load(path: Path, settings: RunSettings, show: Show | None = None) -> FusionNetwork:
+        """Load a network with the contract of the same name beside it (.yaml), and warm it up.
+
+        ``show`` is told the share of the warm-up that is done. Raises ContractError where a file is
+        missing or does not fit, ConfigError where a GPU was asked for and is not to be had.
         """
-        path = Path(model)
         contract = read_contract(path)
-        data = _read(path)
+        data = file_bytes(path)
         contract.check_model(data)
-        return FusionNetwork(_session(data, path, provider, threads), contract, path)
+        return FusionNetwork(Session(data, path, settings), contract, path, settings, show)
 
     def facts(self) -> dict[str, Any]:
         """What a summary says about it."""
@@ -100,11 +114,32 @@ class FusionNetwork:
 
     def run(self, inputs: NetworkInputs) -> NetworkOutputs:
         """Boxes, scores and labels of what is staged. Raises ContractError if the graph fails."""
-        try:
-            answers = self._session.run(self._outputs, inputs.feeds())
-        except ORT_ERRORS as error:
-            raise ContractError(f"{self.model_path}: the network failed: {error}") from error
-        return NetworkOutputs(*(np.asarray(a) for a in answers))
+        if not self._session.on_gpu:
+            return NetworkOutputs(*self._session.run(self._outputs, inputs.feeds()))
+        full = inputs.buffers()
+        if self._bound is None:
+            self._bound = self._session.bind(full, self._specs, "cuda")
+        rows = {"points": inputs.point_count}
+        if self._settings.cuda_graph or self.provider == "tensorrt":
+            # One size for every run; the network passes over rows that are not finite.
+            inputs.points[inputs.point_count :] = np.nan
+            rows = {}
+        return NetworkOutputs(*self._bound.run(full, rows))
+
+    def lock(self, inputs: NetworkInputs) -> None:
+        """Page-lock buffers that will be run again and again; on the CPU there is nothing to do."""
+        if self._session.on_gpu and self._locked is None:
+            self.pinned = page_lock(inputs.buffers())
+            self._locked = inputs
+
+    def _warm_up(self, show: Show | None) -> None:
+        """The first runs, which pay for what later ones share; the answer must fit the contract."""
+        count = GPU_WARM_UPS if self._session.on_gpu else 1
+        inputs = NetworkInputs.of(self.contract)
+        for n in range(count):
+            self._check_answer(self.run(inputs))
+            if show is not None:
+                show((n + 1) / count)
 
     def _check_answer(self, answer: NetworkOutputs) -> None:
         # A graph may leave its output sizes open; then only running it tells.
@@ -121,28 +156,25 @@ class Graph:
     """Any graph that ONNX Runtime loads, for networks whose tensors a contract explains.
 
     ``inputs`` and ``outputs`` are its tensors as the file declares them, ``metadata`` what its
-    exporter noted, ``provider`` where it runs, ``model_path`` where it came from.
+    exporter noted, ``provider`` where it runs and ``reason`` why there, ``model_path`` its
+    place.
     """
 
     def __init__(self, model: str | Path, provider: str = "auto", threads: int = 0) -> None:
         self.model_path = Path(model)
         if not self.model_path.is_file():
             raise ContractError(f"{self.model_path}: no such network file (parameter model)")
-        data = _read(self.model_path)
+        data = file_bytes(self.model_path)
         self.sha256 = hashlib.sha256(data).hexdigest()
-        self._session = _session(data, self.model_path, provider, threads)
-        self.provider = NAMES[self._session.get_providers()[0]]
-        self.inputs = tuple(_spec(t) for t in self._session.get_inputs())
-        self.outputs = tuple(_spec(t) for t in self._session.get_outputs())
-        self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+        session = Session(data, self.model_path, RunSettings(provider, threads))
+        self.provider, self.reason = session.provider, session.reason
+        self.inputs, self.outputs = session.inputs, session.outputs
+        self.metadata = session.metadata
+        self._session = session
 
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> list[npt.NDArray[Any]]:
         """The outputs in their order. Raises ContractError if the graph fails."""
-        try:
-            answers = self._session.run(None, dict(feeds))
-        except ORT_ERRORS as error:
-            raise ContractError(f"{self.model_path}: the network failed: {error}") from error
-        return [np.asarray(a) for a in answers]
+        return self._session.run(None, feeds)
 
 
 def text_beside(model: str | Path, name: str = "") -> str | None:
@@ -150,12 +182,7 @@ def text_beside(model: str | Path, name: str = "") -> str | None:
     None where there is none."""
     path = Path(model)
     beside = path.with_name(name) if name else path.with_suffix(".yaml")
-    return _read(beside).decode("utf-8", "replace") if beside.is_file() else None
-
-
-def available_providers() -> tuple[str, ...]:
-    """Where the installed ONNX Runtime could run a graph: cuda, cpu, or its own names of others."""
-    return tuple(NAMES.get(p, p) for p in ort.get_available_providers())
+    return file_bytes(beside).decode("utf-8", "replace") if beside.is_file() else None
 
 
 def read_contract(model: Path) -> Contract:
@@ -165,7 +192,7 @@ def read_contract(model: Path) -> Contract:
     beside = model.with_suffix(".yaml")
     if not beside.is_file():
         raise ContractError(f"{beside}: the contract of {model.name} is missing")
-    contract = parse_contract(_read(beside).decode("utf-8", "replace"), str(beside))
+    contract = parse_contract(file_bytes(beside).decode("utf-8", "replace"), str(beside))
     if contract.model != model.name:
         raise ContractError(
             f"{beside}: model: must be {model.name}, the contract is for {contract.model}"
@@ -173,58 +200,11 @@ def read_contract(model: Path) -> Contract:
     return contract
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ContractError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _session(data: bytes, path: Path, provider: str, threads: int) -> ort.InferenceSession:
-    providers = [CPU]
-    if provider != "cpu" and CUDA in ort.get_available_providers():
-        # The libraries that pip installs beside ONNX Runtime are found only if loaded before.
-        ort.preload_dlls()
-        providers = [CUDA, CPU]
-    try:
-        session = ort.InferenceSession(data, _options(threads), providers=providers)
-    except ORT_ERRORS as error:
-        raise ContractError(f"{path}: not a network that ONNX Runtime can load: {error}") from error
-    if provider == "cuda" and session.get_providers()[0] != CUDA:
-        known = ", ".join(available_providers())
-        raise ConfigError(
-            "network.provider: cuda was asked for and is not to be had here: this ONNX Runtime"
-            f" {ort.__version__} offers {known}; set network.provider to auto or cpu, or install"
-            " onnxruntime-gpu and the driver"
-        )
-    # A GPU that fails while running is an error too, not a quiet change to the CPU.
-    session.disable_fallback()
-    return session
-
-
-def _options(threads: int) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or os.cpu_count() or 1
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    # Threads that spin while they wait take a core each from the other processes of the robot:
-    # at 10 Hz on two busy cores 70 ms of CPU per run instead of 38, and a later answer.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = ERRORS_ONLY
-    return options
-
-
-def _check_session(session: ort.InferenceSession, contract: Contract, path: Path) -> None:
+def _check_session(session: Session, contract: Contract, path: Path) -> None:
     inputs, outputs = expected_tensors(contract)
-    check_tensors(inputs, [_spec(t) for t in session.get_inputs()], "input", str(path))
-    loose = [_fixed(_spec(t), outputs) for t in session.get_outputs()]
+    check_tensors(inputs, session.inputs, "input", str(path))
+    loose = [_fixed(t, outputs) for t in session.outputs]
     check_tensors(outputs, loose, "output", str(path))
-
-
-def _spec(tensor: ort.NodeArg) -> TensorSpec:
-    element = tensor.type.removeprefix("tensor(").removesuffix(")")
-    shape = tuple(a if isinstance(a, int) else str(a) for a in tensor.shape)
-    return TensorSpec(tensor.name, ELEMENT_TYPES.get(element, element), shape)
 
 
 def _fixed(found: TensorSpec, wanted: tuple[TensorSpec, ...]) -> TensorSpec:

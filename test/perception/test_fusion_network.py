@@ -27,7 +27,7 @@ def test_the_network_answers_what_it_was_given(tmp_path):
     inputs.set_points(3)
     inputs.images[:] = 51
     inputs.set_image(0, True)
-    boxes, scores, labels = network.run(inputs)
+    boxes, scores, labels, _ = network.run(inputs)
     expected = np.array([[3, 2, 1, 4, 2, 1.5, 0.2, 1, -2]] * 4) + np.outer(
         [0, 10, 20, 30], np.eye(9)[0]
     )

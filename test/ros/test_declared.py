@@ -50,7 +50,7 @@ def test_defaults_and_descriptions_are_the_configurations(make: Make) -> None:
     queue = node.describe_parameter("network.queue_size").integer_range[0]
     assert (queue.from_value, queue.to_value, queue.step) == (1, 100, 0)
     provider = node.describe_parameter("network.provider")
-    assert provider.additional_constraints == "one of auto, cuda, cpu"
+    assert provider.additional_constraints == "one of auto, tensorrt, cuda, cpu"
 
 
 def test_values_given_at_start_are_taken(make: Make) -> None:

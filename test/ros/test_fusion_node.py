@@ -182,7 +182,7 @@ def test_mistakes_refuse_to_configure_until_they_are_put_right(
         assert "cannot configure: sync.deadline_s: must be float, got 'soon'" in node.log()
         assert bench.set_parameter("fusion_node", "sync.deadline_s", 0.05) == ""
         assert bench.set_parameter("fusion_node", "network.provider", "tpu") == (
-            "network.provider: must be one of auto, cuda, cpu, got 'tpu'"
+            "network.provider: must be one of auto, tensorrt, cuda, cpu, got 'tpu'"
         )
         assert bench.set_parameter("fusion_node", "network.model", "/nowhere/fusion.onnx") == ""
         assert not bench.configure("fusion_node")

@@ -34,7 +34,7 @@ class CameraNetwork:
         self.contract = contract
         self.recognized = recognized
         self.model_path = graph.model_path
-        self.provider = graph.provider
+        self.provider, self.reason = graph.provider, graph.reason
         self._graph = graph
         names = [o.name for o in graph.outputs]
         lacking = sorted(set(contract.outputs) - set(names))
