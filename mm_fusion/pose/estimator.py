@@ -12,7 +12,8 @@ from mm_fusion.config import PoseConfig
 from mm_fusion.geometry import RigidTransform, wrap_angle_rad
 from mm_fusion.pose.filter import ACCEL, ATT, BIAS, GYRO, POS, SCALE, SIZE, VEL, ErrorStateFilter
 from mm_fusion.pose.gates import Believed
-from mm_fusion.pose.watch import Overlay
+from mm_fusion.pose.history import Whole
+from mm_fusion.pose.standstill import RestMeasurement
 from mm_fusion.samples import NS_PER_S, PoseEstimate
 
 F64 = npt.NDArray[np.float64]
@@ -22,6 +23,7 @@ F64 = npt.NDArray[np.float64]
 # Fixes and standing still tell them.
 _NOT_BY_WHEELS = [11, SCALE]
 _NO_TURN = np.zeros(3)
+_REST_TURN_RADPS = 1e-4  # biases of small gyros wander by as much within minutes
 
 
 class Estimator:
@@ -188,22 +190,23 @@ class Estimator:
         core.covariance[BIAS, :] = core.covariance[:, BIAS] = 0.0
         core.covariance.flat[:: SIZE + 1] += spread
 
-    def restart_at(self, place: F64, turn_rad: float, found: Overlay) -> None:
-        """Put the filter at ``place`` [2] and turn it, as the last minute of fixes says."""
+    def restart_at(self, place: F64, turn_rad: float, found: Whole) -> None:
+        """Put the filter at ``place`` [2] and turn it, as the last minutes of fixes say."""
         core = self.core
         shift = np.array((place[0], place[1], core.position[2])) - core.position
         core.position = core.position + shift
         core.position_moved = core.position_moved + shift
         core.turn(turn_rad)
+        core.gyro_bias = np.array((core.gyro_bias[0], core.gyro_bias[1], found.bias_radps))
+        velocity = core.velocity * ((1.0 + core.wheel_scale) / (1.0 + found.scale))
+        core.velocity_moved = core.velocity_moved + (velocity - core.velocity)
+        core.velocity, core.wheel_scale = velocity, found.scale
         core.gps_bias = np.zeros(2)
-        for block in (slice(0, 2), slice(8, 9), BIAS):
-            core.covariance[block, :] = 0.0
-            core.covariance[:, block] = 0.0
-        arm = place - found.map_centre
-        lever = np.array((-arm[1], arm[0], 1.0)) * found.yaw_sigma_rad
-        core.covariance[np.ix_((0, 1, 8), (0, 1, 8))] = np.outer(lever, lever)
-        core.covariance[0, 0] += found.sigma_m**2
-        core.covariance[1, 1] += found.sigma_m**2
+        known = [0, 1, 8, 11, SCALE]
+        for index in (*known, 16, 17):
+            core.covariance[index, :] = 0.0
+            core.covariance[:, index] = 0.0
+        core.covariance[np.ix_(known, known)] = found.covariance
 
     def fuse_heading(self, yaw_rad: float, sigma_rad: float) -> None:
         """Heading of the base in the filter's frame; the position takes no step from it."""
@@ -212,22 +215,16 @@ class Estimator:
         residual = np.array((wrap_angle_rad(yaw_rad - self.core.yaw_rad()),))
         self.core.update(jacobian, residual, np.array(((sigma_rad**2,),)), [0, 1, 2])
 
-    def fuse_rest(self, gyro: F64 | None, accel: F64 | None, span_s: float) -> None:
-        """At standstill: no velocity, and what an IMU measures then is bias and gravity.
-
-        ``gyro`` and ``accel`` [3] are means over ``span_s`` in base axes.
-        """
+    def fuse_rest(self, rest: RestMeasurement) -> None:
+        """At standstill: no velocity, and what an IMU measures then is bias and gravity."""
         core, config = self.core, self._config
         jacobian = np.zeros((3, SIZE))
         jacobian[:, VEL] = np.eye(3)
         core.update(jacobian, -core.velocity, np.eye(3) * 1e-4, self._hold)
-        if gyro is None:
+        if rest.gyro is None:
             return
-        jacobian = np.zeros((3, SIZE))
-        jacobian[:, GYRO] = np.eye(3)
-        variance = config.gyro_noise**2 / span_s + 1e-8
-        core.update(jacobian, gyro - core.gyro_bias, np.eye(3) * variance, self._hold)
-        if accel is None:
+        self.fuse_turn_at_rest(rest.gyro, rest.gyro_variance)
+        if rest.accel is None:
             return
         jacobian = np.zeros((3, SIZE))
         up = core.rotation[2] * config.gravity_mps2  # specific force at rest
@@ -236,8 +233,17 @@ class Estimator:
             ((0.0, -g, 0.0), (g, 0.0, 0.0), (0.0, 0.0, 0.0))
         )
         jacobian[:, ACCEL] = np.eye(3)
-        variance = config.accel_noise**2 / span_s + 4e-4
-        core.update(jacobian, accel - core.accel_bias - up, np.eye(3) * variance, self._hold)
+        variance = config.accel_noise**2 / rest.span_s + 4e-4
+        core.update(jacobian, rest.accel - core.accel_bias - up, np.eye(3) * variance, self._hold)
+
+    def fuse_turn_at_rest(self, gyro: F64, variance: F64 | None) -> None:
+        """What a gyro measures at rest is its bias: mean [3] and the mean's own variance [3]."""
+        jacobian = np.zeros((3, SIZE))
+        jacobian[:, GYRO] = np.eye(3)
+        if variance is None:
+            variance = np.full(3, self._config.gyro_noise**2)
+        own = np.diag(variance + _REST_TURN_RADPS**2)
+        self.core.update(jacobian, gyro - self.core.gyro_bias, own, self._hold)
 
     # ------------------------------------------------------------------------ what it says
 

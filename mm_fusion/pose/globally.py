@@ -18,12 +18,12 @@ from mm_fusion.pose.alignment import (
     global_from_local,
 )
 from mm_fusion.pose.estimator import Estimator
-from mm_fusion.pose.filter import ErrorStateFilter
+from mm_fusion.pose.filter import SIZE, ErrorStateFilter
 from mm_fusion.pose.gates import CHI2_999, GoodFix, Reacceptance
+from mm_fusion.pose.history import History, Piece, Whole
 from mm_fusion.pose.motion import first_filter
 from mm_fusion.pose.posterior import HeadingPosterior
 from mm_fusion.pose.receiver import Receiver
-from mm_fusion.pose.watch import Watch
 from mm_fusion.samples import NS_PER_S, PoseEstimate, Reason, Rejection
 
 F64 = npt.NDArray[np.float64]
@@ -36,6 +36,9 @@ _HEIGHTS_REFUSED = 10
 _SURPRISE_S = 5.0
 _DOUBT_RAD2 = 5e-4
 _DOUBT_FROM = 2.0
+_LEADING = 12.0  # so many times longer dead reckoning is believed between bad fixes
+_FAR = 4.0  # a fix farther off than so many times their scatter counts for next to nothing
+_FLAT = [i for i in range(SIZE) if i not in (2, 5)]
 
 
 class GlobalEstimate:
@@ -55,7 +58,8 @@ class GlobalEstimate:
         self._heights_refused = 0
         self._receiver = Receiver()
         self._surprise = 1.0
-        self._watch = Watch(config.gps_correlation_s)
+        self._history = History(config.gps_correlation_s, config.wheel_scale_sigma)
+        self._residual_m = 0.0
         self._said: dict[str, str] = {}
         self.estimator: Estimator | None = None
 
@@ -109,6 +113,8 @@ class GlobalEstimate:
         if self.estimator is None:
             self._seek_heading(fix, enu, covariance, lever_arm, local, odometry)
             return None
+        if self._history.leads and not (local is not None and odometry):
+            self._history.clear()
         refused = self._fuse(fix, enu, covariance, lever_arm)
         if local is not None and odometry:
             self._look_back(fix, enu, covariance, lever_arm, local)
@@ -117,32 +123,59 @@ class GlobalEstimate:
     def _look_back(
         self, fix: GoodFix, enu: F64, covariance: F64, lever_arm: F64, local: Estimator
     ) -> None:
-        """Start anew from the last minute as a whole where the filter has left it."""
-        position, _, rotation = local.at(fix.stamp_ns)
-        # The local estimate does not know the wheels' scale, the global one does.
-        shrink = 1.0 / (1.0 + (self.estimator.core.wheel_scale if self.estimator else 0.0))
-        antenna = (position + rotation @ lever_arm)[:2] * shrink
-        claimed = 0.5 * float(covariance[0, 0] + covariance[1, 1])
-        sigma_m = math.sqrt(claimed * max(1.0, self._receiver.white))
-        if self.estimator is None or not self._watch.add(
-            fix.stamp_ns, enu[:2], antenna, self._off_m, sigma_m
-        ):
+        """Ask the last minutes as a whole, once a second: lead, or start the filter anew."""
+        assert self.estimator is not None
+        position, velocity, rotation = local.at(fix.stamp_ns)
+        antenna = (position + rotation @ lever_arm)[:2]
+        claimed_m = math.sqrt(0.5 * float(covariance[0, 0] + covariance[1, 1]))
+        bias = float(local.core.gyro_bias[2])
+        piece = Piece(fix.stamp_ns, enu[:2], antenna, bias, 0.0, self._off_m, claimed_m)
+        history = self._history
+        if not history.add(piece, float(np.linalg.norm(velocity)) > _AT_REST_MPS):
             return
-        joint = self.estimator.transform() @ local.transform().inverse()
-        here = local.core.position[:2] * shrink
-        shift = self.estimator.core.position[:2] - joint.rotation[:2, :2] @ here
-        found = self._watch.judge(joint.yaw_rad(), shift)
+        bias_sigma = math.sqrt(float(local.core.covariance[11, 11]))
+        led = history.leads
+        found = history.whole(bias, bias_sigma, self._receiver.white)
+        if found is None and led:
+            self._receiver.restart(self._residual_m**2)
+        if found is None:
+            found = self._diverged(local, bias, bias_sigma)
         if found is None:
             return
-        self._said["diverged"] = (
-            "gps: the estimate had left the fixes of the last minute, taken together;"
-            " it was started anew from them"
-        )
-        at = found.place(here[None])[0]
-        turn = wrap_angle_rad(found.yaw_rad - joint.yaw_rad())
-        self.estimator.restart_at(at, turn, found)
-        self._receiver.restart(found.residual_m**2 / 2.0)
+        self._residual_m = found.residual_m
+        if history.leads and not led:
+            self._said["whole"] = (
+                "gps: fixes scatter far more than they claim; the last minutes are laid on them as"
+                " a whole"
+            )
+        self._restart(found, local, lever_arm)
         self._gate.accepted(fix.stamp_ns)
+
+    def _diverged(self, local: Estimator, bias: float, bias_sigma: float) -> Whole | None:
+        assert self.estimator is not None
+        joint = self.estimator.transform() @ local.transform().inverse()
+        # The local estimate does not know the wheels' scale, the global one does.
+        shift = self.estimator.core.position[:2] - joint.rotation[:2, :2] @ local.core.position[:2]
+        found = self._history.diverged(joint.yaw_rad(), shift, bias, bias_sigma)
+        if found is not None:
+            self._said["diverged"] = (
+                "gps: the estimate had left the fixes of the last minute, taken together;"
+                " it was started anew from them"
+            )
+            self._receiver.restart(found.residual_m**2)
+        return found
+
+    def _restart(self, found: Whole, local: Estimator, lever_arm: F64) -> None:
+        """Put the filter where the whole has the antenna now, less the lever arm."""
+        assert self.estimator is not None
+        arm = local.core.rotation @ lever_arm
+        antenna = found.place((local.core.position + arm)[:2])
+        turn = wrap_angle_rad(
+            found.yaw_rad + local.core.yaw_rad() - self.estimator.core.yaw_rad()
+        )
+        c, s = math.cos(found.yaw_rad), math.sin(found.yaw_rad)
+        base = antenna - np.array((c * arm[0] - s * arm[1], s * arm[0] + c * arm[1]))
+        self.estimator.restart_at(base, turn, found)
 
     # --------------------------------------------------------------- before the heading
 
@@ -231,7 +264,7 @@ class GlobalEstimate:
         )
         self._last_fix_ns = local.stamp_ns
         self._receiver.forget_level()
-        self._watch.clear()
+        self._history.clear()
         self._gate.accepted(local.stamp_ns)
 
     # ---------------------------------------------------------------- with the heading
@@ -240,8 +273,8 @@ class GlobalEstimate:
         assert self.estimator is not None
         core = self.estimator.core
         passed_s = max(0.0, (fix.stamp_ns - self._last_fix_ns) / NS_PER_S)
-        if passed_s > self._config.gps_blackout_s:
-            self._watch.clear()  # dead reckoning across a blackout is not to judge by
+        if passed_s > self._config.gps_blackout_s * (_LEADING if self._history.leads else 1.0):
+            self._history.clear()  # dead reckoning across a blackout is not to judge by
         self._last_fix_ns = fix.stamp_ns
         core.covariance.flat[: 3 * (len(core.covariance) + 1) : len(core.covariance) + 1] += (
             self._config.position_walk**2 * passed_s
@@ -256,6 +289,8 @@ class GlobalEstimate:
         whole = residual[:2] + core.gps_bias
         self._off_m = math.hypot(whole[0], whole[1])
         receiver.seen(fix.stamp_ns, whole + core.position_moved[:2], claimed)
+        if self._history.leads:
+            return self._led(fix, residual, jacobian, covariance, height)
         if flat > CHI2_999[2]:
             sigma = math.sqrt(claimed * receiver.white + receiver.slow_m2)
             speed = float(np.linalg.norm(core.velocity))
@@ -280,6 +315,18 @@ class GlobalEstimate:
         rows = 3 if self._height_counts(fix, residual, height) else 2
         core.update(jacobian[:rows], residual[:rows], covariance[:rows, :rows])
         self._gate.accepted(fix.stamp_ns)
+        return None
+
+    def _led(
+        self, fix: GoodFix, residual: F64, jacobian: F64, covariance: F64, height: float
+    ) -> Rejection | None:
+        """The whole takes the place from the fix; only its height goes into the filter."""
+        if self._height_counts(fix, residual, height):
+            assert self.estimator is not None
+            self.estimator.core.update(jacobian[2:], residual[2:], covariance[2:, 2:], _FLAT)
+        if self._off_m > _FAR * self._residual_m:
+            detail = f"{self._off_m:.1f} m off where fixes scatter by {self._residual_m:.1f} m"
+            return Rejection(fix.sensor, fix.stamp_ns, Reason.OUTLIER, detail)
         return None
 
     def _learn(self, core: ErrorStateFilter, flat: float, passed_s: float) -> None:

@@ -50,9 +50,9 @@ class ImuMounting:
         self._first: list[ImuSample] = []
         self._since_lookup = 0
 
-    def settle(self, sample: ImuSample) -> tuple[F64, F64] | None:
-        """Collect first samples; once settled, mean specific force and mean turn rate [3] in
-        base axes.
+    def settle(self, sample: ImuSample) -> tuple[F64, F64, F64] | None:
+        """Collect first samples; once settled, mean specific force, mean turn rate and the
+        variance of this mean [3] in base axes.
         """
         self._first.append(sample)
         span_s = (sample.stamp_ns - self._first[0].stamp_ns) / NS_PER_S
@@ -71,7 +71,8 @@ class ImuMounting:
             self._adopt(pose, mean, sample.frame_id)
         self.ready = True
         self._first.clear()
-        return self.rotation @ mean, self.rotation @ gyro.mean(axis=0)
+        scatter = np.full(3, float(gyro.var(axis=0).max()) / len(gyro))
+        return self.rotation @ mean, self.rotation @ gyro.mean(axis=0), scatter
 
     def look_again(self, frame_id: str) -> bool:
         """Whether extrinsics that were missing have arrived meanwhile; they are then used."""

@@ -193,7 +193,7 @@ class PosePipeline:
         settled = self._mounting.settle(sample)
         if settled is None:
             return []
-        force, bias = settled
+        force, bias, bias_variance = settled
         moving = self._heard(self._wheels_ns, sample.stamp_ns, _WHEELS_HEARD_S)
         still = self._mounting.still and not (moving and not self._standstill.wheels_rest())
         if self._local is None:
@@ -202,6 +202,7 @@ class PosePipeline:
             turn_to(estimator.core, force, still, estimator.core.yaw_rad(), self._config)
             if still:
                 estimator.core.gyro_bias = bias.copy()
+                estimator.fuse_turn_at_rest(bias, bias_variance)
         return []
 
     def _begin_local(self, stamp_ns: int, force: F64 | None, still: bool, yaw_rad: float) -> None:
@@ -233,7 +234,7 @@ class PosePipeline:
     def _use_rest(self, rest: RestMeasurement | None) -> None:
         if rest is not None:
             for estimator in self._estimators():
-                estimator.fuse_rest(rest.gyro, rest.accel, rest.span_s)
+                estimator.fuse_rest(rest)
 
     def _use_orientation(self, sample: ImuSample) -> None:
         if self._config.imu_orientation == "off" or self._standstill.resting:

@@ -22,11 +22,14 @@ _QUIET_GYRO_RADPS = 0.02
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RestMeasurement:
-    """Means over ``span_s`` at rest: ``gyro`` and ``accel`` [3] in base axes, None without IMU."""
+    """Means over ``span_s`` at rest: ``gyro`` and ``accel`` [3] in base axes, None without IMU;
+    ``gyro_variance`` [3] is that of the mean turn rate, by the scatter of its samples.
+    """
 
     gyro: F64 | None
     accel: F64 | None
     span_s: float
+    gyro_variance: F64 | None = None
 
 
 class Standstill:
@@ -70,8 +73,9 @@ class Standstill:
             return None
         self._block_start_ns = stamp_ns
         # A yaw rate that a gyro gave has a bias, and now nothing else.
-        turn = math.fsum(w for _, _, w in self._wheels) / len(self._wheels)
-        return RestMeasurement(np.array((0.0, 0.0, turn)), None, _WINDOW_S)
+        turns = np.array([w for _, _, w in self._wheels])
+        scatter = np.full(3, float(turns.var()) / len(turns))
+        return RestMeasurement(np.array((0.0, 0.0, turns.mean())), None, _WINDOW_S, scatter)
 
     def add_imu(
         self, stamp_ns: int, gyro: F64, accel: F64, gyro_bias: F64, wheels: bool, slow: bool
@@ -104,9 +108,11 @@ class Standstill:
         was_resting, self.resting = self.resting, rest
         # A window in which the vehicle starts looks like rest to the wheels, and would teach its
         # acceleration as a bias: each counts when the one after it was at rest as well.
+        # Wheels are watched for longer than a window: where they rest, all of it was at rest.
         measured, self._waiting = self._waiting, None
-        if rest and was_resting:
-            self._waiting = RestMeasurement(mean, accels.mean(axis=0), span_s)
+        if rest and (was_resting or wheels):
+            scatter = gyros.var(axis=0) / len(gyros)
+            self._waiting = RestMeasurement(mean, accels.mean(axis=0), span_s, scatter)
         return measured if rest else None
 
 

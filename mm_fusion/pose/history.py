@@ -1,0 +1,318 @@
+"""Dead reckoning of the last minutes, laid on its fixes as a whole.
+
+A filter decides about every fix once, by what it believed then. Where fixes are bad and odometry is
+good that is a poor bargain: five minutes of dead reckoning, given one place, one heading, one gyro
+bias and one wheel scale, are a far better instrument than any fix. Here these five are found by
+least squares with Cauchy weights (P. J. Huber and E. M. Ronchetti, "Robust statistics" (2009),
+chapter 7) over pieces of a second, anew with every piece: a fix believed at first may be given up
+later. The covariance counts how long residuals stay alike instead of taking them as independent.
+
+Two uses: where the filter has left the last minute of fixes it starts anew from there
+(``diverged``); where fixes scatter far more than they claim, the whole leads and the filter only
+carries it from piece to piece (``leads``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+F64 = npt.NDArray[np.float64]
+
+_S = 1_000_000_000
+_PIECE_S = 1.0
+_LONG_S = 300.0
+_MINUTE_S = 60.0
+_BLOCK_S = 20.0  # fixes are judged over so long: dead reckoning errs little meanwhile
+_LEAST_PIECES = 12
+_PAIRS = 20
+_ROUNDS = 6
+_WORSE = 2.5  # as many times their claim fixes must scatter before the whole leads
+_AGAIN = 1.5  # and no more than this, for _GOOD_S, before the filter does again
+_GOOD_S = 30.0
+_DRIFT = 0.015  # of the way: what dead reckoning may err within a block
+_BETTER = 2.0
+_FEW = 0.42  # as many fixes may be near the filter all the same
+_SIGMAS = 3.0
+
+
+@dataclass(slots=True, eq=False)
+class Piece:
+    """Fixes of about a second and where odometry had the antenna meanwhile (means, [2] m).
+
+    ``bias_radps`` is the bias that odometry had subtracted, ``moving_s`` the time since the
+    beginning in which a bias could turn it, ``off_m`` how far the filter was.
+    """
+
+    stamp_ns: int
+    enu: F64
+    odom: F64
+    bias_radps: float
+    moving_s: float
+    off_m: float
+    claimed_m: float
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Whole:
+    """``map = R(yaw) (odom - odom_end) / (1 + scale) + map_end`` from the last piece on.
+
+    ``covariance`` [5,5] of (east, north at the last piece, heading, gyro bias, wheel scale);
+    ``residual_m`` per axis, ``misfits`` [N,2] of the pieces, ``track`` [N,2] their places.
+    """
+
+    yaw_rad: float
+    odom_end: F64
+    map_end: F64
+    bias_radps: float
+    scale: float
+    covariance: F64
+    residual_m: float
+    misfits: F64
+    track: F64
+
+    def place(self, odom: F64) -> F64:
+        """Where a place [2] in odom, reached after the last piece, is in the map."""
+        c, s = math.cos(self.yaw_rad), math.sin(self.yaw_rad)
+        x, y = ((odom - self.odom_end) / (1.0 + self.scale)).tolist()
+        return self.map_end + np.array((c * x - s * y, s * x + c * y))
+
+
+class History:
+    """Collects pieces; ``leads`` is the verdict on the fixes."""
+
+    def __init__(self, correlation_s: float, scale_sigma: float) -> None:
+        self._correlation_s = correlation_s
+        self._scale_sigma = max(scale_sigma, 1e-4)
+        self._pieces: deque[Piece] = deque()
+        self._moving_s = 0.0
+        self._last_ns = 0
+        self.leads = False
+
+    def clear(self) -> None:
+        """Odometry before now is not to be trusted."""
+        self._pieces.clear()
+        self.leads = False
+
+    def add(self, piece: Piece, moving: bool) -> bool:
+        """Note a fix as a piece of its own; whether a second is full and the whole may be asked.
+
+        ``piece.moving_s`` is filled in here.
+        """
+        passed_s = max(0.0, (piece.stamp_ns - self._last_ns) / _S) if self._last_ns else 0.0
+        self._last_ns = piece.stamp_ns
+        self._moving_s += passed_s if moving else 0.0
+        piece.moving_s = self._moving_s
+        pieces = self._pieces
+        if pieces and piece.stamp_ns - pieces[-1].stamp_ns < _PIECE_S * _S:
+            _join(pieces[-1], piece)
+            return False
+        full = len(pieces) >= _LEAST_PIECES
+        pieces.append(piece)
+        while piece.stamp_ns - pieces[0].stamp_ns > _LONG_S * _S:
+            pieces.popleft()
+        return full
+
+    # ------------------------------------------------------------------------- verdicts
+
+    def diverged(self, yaw_rad: float, shift: F64, bias: float, bias_sigma: float) -> Whole | None:
+        """What to believe instead of ``map = R(yaw) odom + shift``; None where that may be."""
+        minute = self._since(_MINUTE_S)
+        if len(minute) < _PAIRS:
+            return None
+        claimed = minute[-1].claimed_m
+        if float(np.quantile([p.off_m for p in minute], _FEW)) < _BETTER * claimed:
+            return None
+        found = self._fit(minute, bias, bias_sigma)
+        if found is None:
+            return None
+        c, s = math.cos(yaw_rad), math.sin(yaw_rad)
+        odom = np.array([p.odom for p in minute])
+        filtered = odom @ np.array(((c, s), (-s, c))) + shift
+        off = float(np.median(np.linalg.norm(found.track - filtered, axis=1)))
+        sigma = math.sqrt(0.5 * float(found.covariance[0, 0] + found.covariance[1, 1]))
+        return found if off > _SIGMAS * max(sigma, claimed / 3.0) else None
+
+    def whole(self, bias: float, bias_sigma: float, white: float) -> Whole | None:
+        """The whole where it is to lead, else None. ``white``: how many times the variance of
+        single fixes is their claim, by their scatter from one to the next.
+        """
+        pieces = list(self._pieces)
+        if len(pieces) < _LEAST_PIECES:
+            self.leads = False
+            return None
+        found = self._fit(pieces, bias, bias_sigma)
+        if found is None:
+            self.leads = False
+            return None
+        ratio = self._ratio(pieces, found.misfits, white)
+        if self.leads:
+            recent = self._since(_GOOD_S)
+            good = self._ratio(recent, found.misfits[-len(recent) :], white) < _AGAIN
+            self.leads = not (good and len(recent) > 0.5 * _GOOD_S)
+        else:
+            self.leads = ratio > _WORSE
+        return found if self.leads else None
+
+    def _since(self, span_s: float) -> list[Piece]:
+        last_ns = self._pieces[-1].stamp_ns if self._pieces else 0
+        return [p for p in self._pieces if last_ns - p.stamp_ns <= span_s * _S]
+
+    def _ratio(self, pieces: list[Piece], misfits: F64, white: float) -> float:
+        """How many times their claim fixes scatter within a block, dead reckoning's share off."""
+        block = [int((p.stamp_ns - pieces[0].stamp_ns) / (_BLOCK_S * _S)) for p in pieces]
+        index = np.array(block)
+        variances = []
+        for k in range(index[-1] + 1):
+            here = index == k
+            if here.sum() >= 5:
+                odom = np.array([p.odom for p, h in zip(pieces, here, strict=True) if h])
+                way = float(np.linalg.norm(np.diff(odom, axis=0), axis=1).sum())
+                seen = float(misfits[here].var(axis=0).sum()) / 2.0
+                variances.append(max(0.0, seen - (_DRIFT * way) ** 2))
+        if not variances:
+            return 0.0
+        claimed2 = float(np.median([p.claimed_m for p in pieces])) ** 2
+        return math.sqrt(float(np.median(variances)) / claimed2 + white)
+
+    # ------------------------------------------------------------------------- the fit
+
+    def _fit(self, pieces: list[Piece], bias: float, bias_sigma: float) -> Whole | None:
+        """Cauchy-weighted Gauss-Newton over heading, bias and scale; the place is eliminated."""
+        fit = _Fit(pieces, bias)
+        priors = np.array((0.0, 1.0 / max(bias_sigma, 1e-6) ** 2, self._scale_sigma**-2))
+        alike = max(1.0, 2.0 * self._correlation_s / _PIECE_S)
+        least2 = float(np.median([p.claimed_m for p in pieces])) ** 2
+        for _ in range(_ROUNDS):
+            fit.lay()
+            size2 = fit.weigh(least2)
+            fit.step(priors, alike * size2)
+        fit.lay()
+        size2 = fit.weigh(least2)
+        if fit.spread() < 16.0 * size2 * alike / (alike + len(pieces)):
+            return None
+        return fit.answer(priors, max(size2, least2))
+
+
+class _Fit:
+    """The state of one fit: pieces as columns and the present estimate."""
+
+    def __init__(self, pieces: list[Piece], bias: float) -> None:
+        odom = np.array([p.odom for p in pieces])
+        moving = np.array([p.moving_s for p in pieces])
+        self.enu = np.array([p.enu for p in pieces])
+        self.claimed2 = np.array([p.claimed_m for p in pieces]) ** 2
+        self.odom_end = odom[-1]
+        self.steps = np.diff(odom, axis=0)
+        span = np.diff(moving)
+        used = np.array([p.bias_radps for p in pieces])[:-1]
+        # How much odometry turned too far in each step by what is now known of the bias, and the
+        # time in which a further bias did; both counted back from the end.
+        self.known = _from_end((bias - used) * span)
+        self.ago_s = _from_end(span)
+        self.first_bias = bias
+        self.bias = self.scale = self.yaw = 0.0
+        self.weight = np.ones(len(pieces))
+
+    def lay(self) -> None:
+        """Dead reckoning with the present bias and scale, laid on the fixes."""
+        angle = self.known + self.bias * self.ago_s
+        c, s = np.cos(angle), np.sin(angle)
+        x, y = self.steps.T / (1.0 + self.scale)
+        steps = np.stack([c * x - s * y, s * x + c * y], axis=1)
+        turned = np.stack([-steps[:, 1], steps[:, 0]], axis=1) * self.ago_s[:, None]
+        way = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
+        by_bias = np.concatenate([np.zeros((1, 2)), np.cumsum(turned, axis=0)])
+        share = self.weight / self.weight.sum()
+        self.centre = share @ self.enu
+        arm, e = way - share @ way, self.enu - self.centre
+        w = self.weight
+        cross = float((w * (arm[:, 0] * e[:, 1] - arm[:, 1] * e[:, 0])).sum())
+        self.yaw = math.atan2(cross, float((w * (arm * e).sum(axis=1)).sum()))
+        c1, s1 = math.cos(self.yaw), math.sin(self.yaw)
+        back = np.array(((c1, s1), (-s1, c1)))
+        self.arm = arm @ back
+        self.by_bias = (by_bias - share @ by_bias) @ back
+        self.misfits = e - self.arm
+
+    def weigh(self, least2: float) -> float:
+        """Cauchy weights by the median misfit; answers the squared size of a misfit per axis."""
+        squares = (self.misfits**2).sum(axis=1)
+        middle = max(least2, float(np.median(squares)))
+        self.weight = 1.0 / (1.0 + squares / middle)
+        return middle / 1.386
+
+    def _columns(self) -> F64:
+        """Jacobian [N,2,3] of the places by heading, bias and scale."""
+        by_yaw = np.stack([-self.arm[:, 1], self.arm[:, 0]], axis=1)
+        return np.stack([by_yaw, self.by_bias, -self.arm / (1.0 + self.scale)], axis=2)
+
+    def step(self, priors: F64, variance: float) -> None:
+        """One step of bias and scale (and the heading that goes with them)."""
+        columns = self._columns()
+        weighted = columns * (self.weight / variance)[:, None, None]
+        normal = np.einsum("nij,nik->jk", weighted, columns) + np.diag(priors)
+        normal[0, 0] += 1e-9
+        push = np.einsum("nij,ni->j", weighted, self.misfits)
+        push -= priors * np.array((0.0, self.bias, self.scale))
+        _, bias, scale = np.linalg.solve(normal, push).tolist()
+        self.bias += bias
+        self.scale = min(max(self.scale + scale, -0.3), 0.3)
+
+    def spread(self) -> float:
+        """Weighted mean square of the places about their centre, m^2."""
+        return float(self.weight @ (self.arm**2).sum(axis=1)) / float(self.weight.sum())
+
+    def answer(self, priors: F64, size2: float) -> Whole:
+        """The present estimate with its covariance."""
+        columns = self._columns()
+        count = len(self.weight)
+        full = np.concatenate([np.broadcast_to(np.eye(2), (count, 2, 2)), columns], axis=2)
+        # Places are counted from the end: what the others do to the end is taken off.
+        full[:, :, 2:] -= columns[-1]
+        weighted = full * (self.weight / (size2 * self._alike()))[:, None, None]
+        normal = np.einsum("nij,nik->jk", weighted, full)
+        normal[2:, 2:] += np.diag(priors)
+        return Whole(
+            yaw_rad=self.yaw,
+            odom_end=self.odom_end,
+            map_end=self.centre + self.arm[-1],
+            bias_radps=self.first_bias + self.bias,
+            scale=self.scale,
+            covariance=np.linalg.inv(normal + np.eye(5) * 1e-12),
+            residual_m=math.sqrt(size2),
+            misfits=self.misfits,
+            track=self.centre + self.arm,
+        )
+
+    def _alike(self) -> float:
+        """How many pieces' misfits count as one: 1 + 2 * the sum of their autocorrelation."""
+        r = self.misfits * np.sqrt(self.weight)[:, None]
+        power = float((r * r).sum())
+        total, count = 1.0, len(r)
+        for lag in range(1, count // 3):
+            rho = float((r[lag:] * r[:-lag]).sum()) / max(power, 1e-12)
+            if rho < 0.05:
+                break
+            total += 2.0 * rho
+        return total
+
+
+def _from_end(increments: F64) -> F64:
+    """Sums of [N] from each element (itself included) to the last."""
+    return np.cumsum(increments[::-1])[::-1]
+
+
+def _join(piece: Piece, other: Piece) -> None:
+    """Make ``piece`` the mean of the fixes in both."""
+    piece.count += 1
+    share = 1.0 / piece.count
+    piece.enu = piece.enu + (other.enu - piece.enu) * share
+    piece.odom = piece.odom + (other.odom - piece.odom) * share
+    piece.moving_s += (other.moving_s - piece.moving_s) * share
+    piece.off_m += (other.off_m - piece.off_m) * share
