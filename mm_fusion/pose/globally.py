@@ -56,9 +56,9 @@ class GlobalEstimate:
         self._arm_m2 = self._off_m = 0.0
         self._last_fix_ns = 0
         self._heights_refused = 0
-        self._receiver = Receiver()
+        self._receiver = Receiver(config.gps_correlation_s)
         self._surprise = 1.0
-        self._history = History(config.gps_correlation_s, config.wheel_scale_sigma)
+        self._history = History(config.wheel_scale_sigma)
         self._residual_m = 0.0
         self._said: dict[str, str] = {}
         self.estimator: Estimator | None = None
@@ -281,7 +281,7 @@ class GlobalEstimate:
         )
         claimed = 0.5 * float(covariance[0, 0] + covariance[1, 1])
         receiver = self._receiver
-        core.relax_gps_bias(passed_s, receiver.slow_m2, self._config.gps_correlation_s)
+        core.relax_gps_bias(passed_s, receiver.slow_m2, receiver.tau_s)
         covariance = covariance * receiver.white
         residual, jacobian, flat, height = self.estimator.position_test(
             fix.stamp_ns, enu, covariance, lever_arm

@@ -30,11 +30,12 @@ _MINUTE_S = 60.0
 _BLOCK_S = 20.0  # fixes are judged over so long: dead reckoning errs little meanwhile
 _LEAST_PIECES = 12
 _PAIRS = 20
-_ROUNDS = 6
-_WORSE = 2.5  # as many times their claim fixes must scatter before the whole leads
-_AGAIN = 1.5  # and no more than this, for _GOOD_S, before the filter does again
+_ROUNDS = 8
+_WORSE = 2.0  # as many times their claim fixes must scatter before the whole leads
+_AGAIN = 1.4  # and no more than this, for _GOOD_S, before the filter does again
 _GOOD_S = 30.0
 _DRIFT = 0.015  # of the way: what dead reckoning may err within a block
+_MEDIAN_CHI2_2 = 1.386  # of a chi-square variable of two degrees of freedom
 _BETTER = 2.0
 _FEW = 0.42  # as many fixes may be near the filter all the same
 _SIGMAS = 3.0
@@ -86,8 +87,7 @@ class Whole:
 class History:
     """Collects pieces; ``leads`` is the verdict on the fixes."""
 
-    def __init__(self, correlation_s: float, scale_sigma: float) -> None:
-        self._correlation_s = correlation_s
+    def __init__(self, scale_sigma: float) -> None:
         self._scale_sigma = max(scale_sigma, 1e-4)
         self._pieces: deque[Piece] = deque()
         self._moving_s = 0.0
@@ -152,12 +152,26 @@ class History:
             return None
         ratio = self._ratio(pieces, found.misfits, white)
         if self.leads:
-            recent = self._since(_GOOD_S)
-            good = self._ratio(recent, found.misfits[-len(recent) :], white) < _AGAIN
-            self.leads = not (good and len(recent) > 0.5 * _GOOD_S)
+            self.leads = not self._good_again(found, white)
         else:
-            self.leads = ratio > _WORSE
+            off = float(np.median([p.off_m / p.claimed_m for p in self._since(_MINUTE_S)]))
+            self.leads = ratio > _WORSE and off > _WORSE
         return found if self.leads else None
+
+    def _good_again(self, found: Whole, white: float) -> bool:
+        """Whether fixes are worth their claim again: for a while where they agree with the whole,
+        for longer where they do not (errors that change slowly look good, too).
+        """
+        for span_s, agree in ((_GOOD_S, True), (3.0 * _GOOD_S, False)):
+            recent = self._since(span_s)
+            misfits = found.misfits[-len(recent) :]
+            if len(recent) < 0.5 * span_s or self._ratio(recent, misfits, white) > _AGAIN:
+                continue
+            variance = 0.5 * float(found.covariance[0, 0] + found.covariance[1, 1])
+            reach = 2.0 * math.sqrt(variance + recent[-1].claimed_m ** 2)
+            if not agree or float(np.linalg.norm(misfits.mean(axis=0))) < reach:
+                return True
+        return False
 
     def _since(self, span_s: float) -> list[Piece]:
         last_ns = self._pieces[-1].stamp_ns if self._pieces else 0
@@ -186,17 +200,19 @@ class History:
         """Cauchy-weighted Gauss-Newton over heading, bias and scale; the place is eliminated."""
         fit = _Fit(pieces, bias)
         priors = np.array((0.0, 1.0 / max(bias_sigma, 1e-6) ** 2, self._scale_sigma**-2))
-        alike = max(1.0, 2.0 * self._correlation_s / _PIECE_S)
         least2 = float(np.median([p.claimed_m for p in pieces])) ** 2
-        for _ in range(_ROUNDS):
+        # At first the fixes are taken at their word: misfits that bias and scale explain must not
+        # be held against the fixes. What is left then tells what they are worth.
+        for k in range(_ROUNDS):
             fit.lay()
             size2 = fit.weigh(least2)
-            fit.step(priors, alike * size2)
+            fit.step(priors, size2 * fit.alike() if 2 * k >= _ROUNDS else least2)
         fit.lay()
         size2 = fit.weigh(least2)
+        alike = fit.alike()
         if fit.spread() < 16.0 * size2 * alike / (alike + len(pieces)):
             return None
-        return fit.answer(priors, max(size2, least2))
+        return fit.answer(priors, max(size2, least2) * alike)
 
 
 class _Fit:
@@ -243,9 +259,10 @@ class _Fit:
     def weigh(self, least2: float) -> float:
         """Cauchy weights by the median misfit; answers the squared size of a misfit per axis."""
         squares = (self.misfits**2).sum(axis=1)
-        middle = max(least2, float(np.median(squares)))
+        middle = max(_MEDIAN_CHI2_2 * least2, float(np.median(squares)))
         self.weight = 1.0 / (1.0 + squares / middle)
-        return middle / 1.386
+        self.size_m = math.sqrt(middle / _MEDIAN_CHI2_2)
+        return middle / _MEDIAN_CHI2_2
 
     def _columns(self) -> F64:
         """Jacobian [N,2,3] of the places by heading, bias and scale."""
@@ -268,14 +285,14 @@ class _Fit:
         """Weighted mean square of the places about their centre, m^2."""
         return float(self.weight @ (self.arm**2).sum(axis=1)) / float(self.weight.sum())
 
-    def answer(self, priors: F64, size2: float) -> Whole:
-        """The present estimate with its covariance."""
+    def answer(self, priors: F64, variance: float) -> Whole:
+        """The present estimate with its covariance; ``variance`` m^2 of an independent piece."""
         columns = self._columns()
         count = len(self.weight)
         full = np.concatenate([np.broadcast_to(np.eye(2), (count, 2, 2)), columns], axis=2)
         # Places are counted from the end: what the others do to the end is taken off.
         full[:, :, 2:] -= columns[-1]
-        weighted = full * (self.weight / (size2 * self._alike()))[:, None, None]
+        weighted = full * (self.weight / variance)[:, None, None]
         normal = np.einsum("nij,nik->jk", weighted, full)
         normal[2:, 2:] += np.diag(priors)
         return Whole(
@@ -285,12 +302,12 @@ class _Fit:
             bias_radps=self.first_bias + self.bias,
             scale=self.scale,
             covariance=np.linalg.inv(normal + np.eye(5) * 1e-12),
-            residual_m=math.sqrt(size2),
+            residual_m=self.size_m,
             misfits=self.misfits,
             track=self.centre + self.arm,
         )
 
-    def _alike(self) -> float:
+    def alike(self) -> float:
         """How many pieces' misfits count as one: 1 + 2 * the sum of their autocorrelation."""
         r = self.misfits * np.sqrt(self.weight)[:, None]
         power = float((r * r).sum())

@@ -2,7 +2,8 @@
 
 A receiver claims one number. Its errors have two parts: one that is new with every fix and can be
 averaged away, and a slow one (reflections, orbits, atmosphere) that cannot. How much is new is
-seen in the differences of consecutive residuals; what the claim leaves after that is slow; and
+seen in the differences of consecutive residuals; what the claim leaves after that is slow; how slow
+is seen in second differences over some seconds, which a steady drift of the track leaves alone; and
 residuals that stay larger than both say that the claim is wrong.
 """
 
@@ -26,15 +27,22 @@ _LEVEL_S = 20.0
 _LEVEL_FIXES = 10
 _PAIR_S = 3.0
 _FORGIVE_S = 60.0
+_LAG_S = 5.0
+_SLOW_WINDOW_S = 90.0
+_SLOW_PRIOR = 1.0  # the parameter counts as much as so many independent second differences
+_SLOWEST = 20.0  # as many times the parameter
 _TRUST_S = 10.0  # after this long in agreement, the past is not doubted any more
 
 
 class Receiver:
     """``white`` is the variance ratio (true to claimed) of the errors' fast part, ``slow_m2`` the
-    variance of their slow part.
+    variance of their slow part, which forgets in ``tau_s``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, correlation_s: float) -> None:
+        self.tau_s = self._correlation_s = correlation_s
+        self._marks: deque[tuple[int, float, float]] = deque()
+        self._bends: deque[tuple[int, float]] = deque()
         self.white = 1.0
         self.slow_m2 = 0.0
         self._ratios: deque[float] = deque(maxlen=_WINDOW)
@@ -45,6 +53,9 @@ class Receiver:
     def forget_level(self) -> None:
         """The filter was put elsewhere: what residuals said about the fixes is void."""
         self._levels.clear()
+        self._marks.clear()
+        self._bends.clear()
+        self.tau_s = self._correlation_s
         self._last = None
 
     def restart(self, slow_m2: float) -> None:
@@ -57,6 +68,7 @@ class Receiver:
         track's corrections.
         """
         last, self._last = self._last, (stamp_ns, float(place[0]), float(place[1]))
+        self._bend(stamp_ns, place, claimed_m2)
         if last is None or stamp_ns <= last[0] or stamp_ns - last[0] > _PAIR_S * _S:
             return
         change2 = (place[0] - last[1]) ** 2 + (place[1] - last[2]) ** 2
@@ -68,6 +80,34 @@ class Receiver:
         logarithm = math.log(ratio) * count / (count + _PRIOR)
         sure = math.sqrt(max(0.0, logarithm**2 - _SURE**2))
         self.white = math.exp(math.copysign(sure, logarithm))
+
+    def _bend(self, stamp_ns: int, place: F64, claimed_m2: float) -> None:
+        """Follow how fast the slow part changes: for a Gauss-Markov process of variance s and
+        correlation r over the lag, second differences have the variance s (6 - 8 r + 2 r^2).
+        """
+        marks = self._marks
+        if marks and stamp_ns - marks[-1][0] < 0.99 * _S:
+            return
+        marks.append((stamp_ns, float(place[0]), float(place[1])))
+        lag = int(_LAG_S)
+        if len(marks) > 2 * lag:
+            (t0, x0, y0), (_, x1, y1), (_, x2, y2) = marks[0], marks[lag], marks[2 * lag]
+            if stamp_ns - t0 < 2.5 * _LAG_S * _S:
+                self._bends.append((stamp_ns, (x0 - 2 * x1 + x2) ** 2 + (y0 - 2 * y1 + y2) ** 2))
+            marks.popleft()
+        while self._bends and stamp_ns - self._bends[0][0] > _SLOW_WINDOW_S * _S:
+            self._bends.popleft()
+        count = len(self._bends) / _LAG_S
+        if count < 1.0 or self.slow_m2 <= 0.0:
+            self.tau_s = self._correlation_s
+            return
+        seen = float(np.median([b for _, b in self._bends])) / _MEDIAN_CHI2_2
+        r = math.exp(-_LAG_S / self._correlation_s)
+        prior = 6.0 - 8.0 * r + 2.0 * r * r
+        x = max(0.0, seen - 6.0 * self.white * claimed_m2) / self.slow_m2
+        x = min((x * count + prior * _SLOW_PRIOR) / (count + _SLOW_PRIOR), prior)
+        tau_s = _LAG_S / -math.log(max(1e-6, min(1.0 - 1e-9, 2.0 - math.sqrt(1.0 + 0.5 * x))))
+        self.tau_s = min(tau_s, _SLOWEST * self._correlation_s)
 
     def fused(
         self, stamp_ns: int, residual: F64, claimed_m2: float, known_m2: float, passed_s: float

@@ -18,7 +18,7 @@ MOTORWAY = Drive(duration_s=45.0, rest_s=-5.0, speed=30.0, turn=0.15, bend_m=250
 
 def told(scatter_m: float, claimed_m: float) -> Receiver:
     """A receiver after a minute of fixes at 5 Hz."""
-    receiver = Receiver()
+    receiver = Receiver(30.0)
     rng = np.random.default_rng(4)
     for k in range(300):
         place = rng.normal(0, scatter_m, 2) + np.array((1.5, 0.0))
