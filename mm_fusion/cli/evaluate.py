@@ -8,6 +8,10 @@ speed and heading of the tracks.
 With --ablation DIR holds frames as `mm_fusion dataset` writes them. Fused, camera only and LIDAR
 only are compared on them, with --faults also under what may go wrong with a sensor. The table goes
 to OUT/ablation.json and OUT/ablation.png; a run broken off goes on where it stopped.
+
+With --pose, the pose alone and in full, with or without a truth: relative errors by distance, how
+honest the covariance is, what dead reckoning loses without GPS, the agreement with the fixes; to
+DIR/pose_evaluation.json, with a picture in DIR/pose.png.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ EXAMPLES = """examples:
   mm_fusion evaluate out/demo --truth out/demo/drive --json > scores.json
   mm_fusion evaluate data/val --ablation --faults --model models/fusion.onnx \\
       --camera-model out/camera/fusion.onnx --lidar-model out/lidar/fusion.onnx --out out/ablation
+  mm_fusion evaluate --pose out/replay
 """
 
 
@@ -39,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--truth", type=Path, metavar="BAG", help="bag with truth, for a run")
     parser.add_argument("--tracks", action="store_true", help="score a run's tracks, too")
+    parser.add_argument(
+        "--pose", action="store_true", help="the pose of a run alone, in full; needs no truth"
+    )
     group = parser.add_argument_group("networks on labelled frames")
     group.add_argument("--ablation", action="store_true", help="fused, camera only, LIDAR only")
     group.add_argument("--faults", action="store_true", help="and all that under faults")
@@ -59,10 +67,16 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print the scores."""
     if args.ablation:
         return _ablation(args)
-    if args.truth is None or args.faults:
-        raise ConfigError("evaluate: give --truth BAG for a run, or --ablation for frames")
-    from mm_fusion.evaluation.evaluate import evaluate_run
+    from mm_fusion.evaluation.evaluate import evaluate_pose, evaluate_run
 
+    if args.pose:
+        scores = evaluate_pose(args.directory, args.truth)
+        print_result(scores, args.json, pose_text(scores))
+        return 0
+    if args.truth is None or args.faults:
+        raise ConfigError(
+            "evaluate: give --truth BAG for a run, --pose for its pose, or --ablation for frames"
+        )
     scores = evaluate_run(args.directory, args.truth, args.tracks)
     print_result(scores, args.json, text(scores))
     return 0
@@ -119,6 +133,43 @@ def text(scores: Mapping[str, Any]) -> str:
         from mm_fusion.evaluation.tracking import table
 
         lines.append(table(scores["tracking"]))
+    return "\n".join(lines)
+
+
+def pose_text(scores: Mapping[str, Any]) -> str:
+    """The scores of ``--pose`` as lines."""
+    lines = []
+    found = scores["global"]
+    if found and found["ate_m"]:
+        lines.append(
+            f"global pose RMSE {found['ate_m']['rmse']:.3f} m, horizontally"
+            f" {found['ate_horizontal_m']['rmse']:.3f} m; heading {found['heading_rmse_rad']:.4f} rad"
+        )
+    for name in ("global", "local"):
+        for distance, error in ((scores[name] or {}).get("rpe_by_distance_m") or {}).items():
+            if error:
+                lines.append(f"{name} over {distance} m: {error['rmse']:.3f} m RMSE")
+    for name, value in (scores.get("nees") or {}).items():
+        lines.append(
+            f"NEES {name}: {value['mean']:.2f} (1 is honest),"
+            f" {100 * value['within_95_percent']:.0f} % within the 95 % region"
+        )
+    fixes = scores["fixes"]
+    if fixes["agreement_m"]:
+        refused = "unknown" if fixes["refused"] is None else sum(fixes["refused"].values())
+        lines.append(
+            f"{fixes['count']} fixes, {refused} refused; track off the used ones by"
+            f" {fixes['agreement_m']['rmse']:.2f} m RMS, {fixes['agreement_m']['median']:.2f} m"
+            " in the median"
+        )
+    reckoning = scores["dead_reckoning"] or {"after": {}}
+    for span, row in reckoning["after"].items():
+        lines.append(
+            f"after {span.replace('_', ' ')} without GPS: {row['error_m']['median']:.2f} m in the"
+            f" median, {row['error_m']['max']:.2f} m at most, against {reckoning['reference']}"
+        )
+    if scores["odom"]:
+        lines.append(f"largest step of odom {scores['odom']['largest_step_m']:.3f} m")
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from mm_fusion.evaluation import records
 from mm_fusion.evaluation.bags import Bag
 from mm_fusion.evaluation.calibrating import calibration_of
 from mm_fusion.evaluation.detection import Region, common_stamps, evaluate_detections
+from mm_fusion.evaluation.pose_scores import read_pose_run, score
 from mm_fusion.evaluation.records import Trajectory
 from mm_fusion.evaluation.topics import find_inputs
 from mm_fusion.evaluation.tracking import evaluate_tracks, frames_of
@@ -53,6 +54,43 @@ def evaluate_run(directory: Path, bag: Path, tracks: bool = False) -> dict[str, 
     )
     records.write_summary(directory, {**summary, **headline(scores)})
     return scores
+
+
+def evaluate_pose(directory: Path, bag: Path | None) -> dict[str, Any]:
+    """Score a run's pose, with the truth of ``bag`` or without any; writes
+    ``pose_evaluation.json`` and ``pose.png`` beside it. Raises RecordError where the directory is
+    no run's or has no pose, BagError where the bag carries no true poses.
+    """
+    truth = None
+    if bag is not None:
+        with Bag(bag) as opened:
+            known = read_truth(opened)
+        if known.trajectory is None:
+            raise BagError(f"{bag}: carries no truth/odometry")
+        truth = _in_run_frame(known, records.read_summary(directory))
+    run = read_pose_run(directory, truth)
+    scores = score(run)
+    (directory / records.POSE_EVALUATION).write_text(
+        json.dumps(scores, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    from mm_fusion.evaluation.figures import png
+    from mm_fusion.evaluation.pose_picture import pose_picture
+
+    (directory / records.POSE_PICTURE).write_bytes(png(pose_picture(run)))
+    return scores
+
+
+def _in_run_frame(truth: Truth, summary: Mapping[str, Any]) -> Trajectory | None:
+    """The true poses, moved to ENU about the run's own datum."""
+    datum = summary.get("datum")
+    if truth.trajectory is None or truth.datum is None or datum is None:
+        return truth.trajectory
+    own = LocalTangentPlane(datum["lat"], datum["lon"], datum["alt"])
+    true = LocalTangentPlane(*truth.datum)
+    moved = [own.to_enu(*true.to_geodetic(p)) for p in truth.trajectory.positions]
+    return Trajectory(
+        truth.trajectory.stamps_ns, np.array(moved).reshape(-1, 3), truth.trajectory.xyzw
+    )
 
 
 def headline(scores: Mapping[str, Any]) -> dict[str, Any]:

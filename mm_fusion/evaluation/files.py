@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -29,11 +29,12 @@ class Files:
         self._stack = ExitStack()
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            for name in (records.GPS, records.EVALUATION, records.SUMMARY):
+            for name in records.LATER:
                 (directory / name).unlink(missing_ok=True)  # of an earlier run
             self._detections = self._open(records.DETECTIONS)
             self._tracks = self._open(records.TRACKS)
             self._timing = self._open(records.TIMING)
+            self._covariances = self._open(records.COVARIANCE)
             self._poses = {True: self._open(records.POSE), False: self._open(records.POSE_LOCAL)}
         except OSError as error:
             raise MmFusionError(f"{directory}: cannot be written: {error.strerror}") from error
@@ -53,7 +54,7 @@ class Files:
         traceback: TracebackType | None,
     ) -> None:
         for is_global, estimate in self._pending.items():
-            self._poses[is_global].write(records.pose_line(estimate))
+            self._write(is_global, estimate)
         self._pending.clear()
         self._stack.close()
 
@@ -67,16 +68,35 @@ class Files:
         """One pose, into ``pose.tum`` (global) or ``pose_local.tum``."""
         before = self._pending.get(is_global)
         if before is not None and before.stamp_ns != estimate.stamp_ns:
-            self._poses[is_global].write(records.pose_line(before))
+            self._write(is_global, before)
         self._pending[is_global] = estimate
 
-    def gps(self, fixes: Sequence[GnssFix], datum: Datum | None) -> None:
-        """The raw fixes as ``gps.tum`` in ENU about the datum; nothing without one."""
+    def _write(self, is_global: bool, estimate: PoseEstimate) -> None:
+        self._poses[is_global].write(records.pose_line(estimate))
+        if is_global:
+            self._covariances.write(records.covariance_line(estimate))
+
+    def gps(
+        self, fixes: Sequence[GnssFix], datum: Datum | None, refused: Mapping[int, str]
+    ) -> None:
+        """The raw fixes in ENU about the datum as ``gps.tum``, and as ``fixes.jsonl`` with what
+        became of them (``refused``: reasons by stamp); nothing without a datum.
+        """
         if datum is None:
             return
         plane = LocalTangentPlane(*datum)
         upright = np.array([0.0, 0.0, 0.0, 1.0])
-        with (self._directory / records.GPS).open("w", encoding="utf-8") as file:
+        with ExitStack() as stack:
+            track, verdicts = (
+                stack.enter_context((self._directory / name).open("w", encoding="utf-8"))
+                for name in (records.GPS, records.FIXES)
+            )
             for fix in fixes:
                 place = plane.to_enu(fix.latitude_deg, fix.longitude_deg, fix.altitude_m)
-                file.write(records.tum_line(fix.stamp_ns, place, upright))
+                track.write(records.tum_line(fix.stamp_ns, place, upright))
+                if not np.isfinite(place).all():
+                    continue
+                variance = np.nan_to_num(np.diagonal(fix.covariance), posinf=0.0, neginf=0.0)
+                sigma = np.sqrt(np.maximum(variance, 0.0))
+                why = refused.get(fix.stamp_ns, "")
+                verdicts.write(records.fix_line(fix.stamp_ns, place, sigma, why))

@@ -197,7 +197,7 @@ def write_run(
             files.result(result)
         for pose in recording.poses:
             files.pose(pose, is_global=pose.frame_id == config.frames.map)
-        files.gps(tally.fixes, recording.datum)
+        files.gps(tally.fixes, recording.datum, tally.refused)
     network = open_network(config).facts() if inputs.perception() else None
     summary = summarize(
         tally,

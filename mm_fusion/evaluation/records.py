@@ -1,8 +1,10 @@
 """The files a run leaves behind, written and read in one place.
 
 ``detections.jsonl`` and ``tracks.jsonl`` have a line per synced set, ``*.tum`` a line per pose:
-``t x y z qx qy qz qw`` (seconds with nanosecond digits, metres, unit quaternion). Numbers are
-rounded to fixed digits, so that equal runs give equal bytes.
+``t x y z qx qy qz qw`` (seconds with nanosecond digits, metres, unit quaternion).
+``pose_covariance.txt`` has a line per global pose: ``t`` and the variances and speed that
+``UNCERTAINTY`` names; ``fixes.jsonl`` a line per fix with what became of it. Numbers are rounded to
+fixed digits, so that equal runs give equal bytes.
 """
 
 from __future__ import annotations
@@ -28,10 +30,19 @@ TRACKS = "tracks.jsonl"
 POSE = "pose.tum"
 POSE_LOCAL = "pose_local.tum"
 GPS = "gps.tum"
+COVARIANCE = "pose_covariance.txt"
+FIXES = "fixes.jsonl"
 TIMING = "timing.jsonl"
 SUMMARY = "summary.json"
 EVALUATION = "evaluation.json"
+POSE_EVALUATION = "pose_evaluation.json"
+POSE_PICTURE = "pose.png"
+# Written after the run; those of an earlier one must not survive it.
+LATER = (GPS, FIXES, EVALUATION, SUMMARY, POSE_EVALUATION, POSE_PICTURE)
 SINGLE = {"camera": "only_camera", "lidar": "only_lidar"}  # runs with the other input withheld
+
+
+UNCERTAINTY = ("east2", "east_north", "north2", "up2", "yaw2", "speed", "speed2")
 
 
 class RecordError(MmFusionError):
@@ -123,6 +134,54 @@ def pose_line(estimate: PoseEstimate) -> str:
     return tum_line(estimate.stamp_ns, pose.translation, pose.quaternion_xyzw())
 
 
+def covariance_line(estimate: PoseEstimate) -> str:
+    """The line of a global estimate in ``pose_covariance.txt``: m^2, rad^2, m/s, (m/s)^2."""
+    c = estimate.pose_covariance
+    values = (c[0, 0], c[0, 1], c[1, 1], c[2, 2], c[5, 5], estimate.linear[0])
+    numbers = [f"{v:.7g}" for v in (*values, estimate.twist_covariance[0, 0])]
+    stamp_ns = estimate.stamp_ns
+    return f"{stamp_ns // NS_PER_S}.{stamp_ns % NS_PER_S:09d} {' '.join(numbers)}\n"
+
+
+def read_covariances(path: Path) -> tuple[I64, dict[str, F64]]:
+    """Stamps [N] and the columns of ``UNCERTAINTY`` [N] of a ``pose_covariance.txt``.
+
+    Raises RecordError naming the file and the line.
+    """
+    if not path.is_file():
+        raise RecordError(f"{path}: no such file; replay the bag with this version")
+    stamps, rows = [], []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        words = line.split()
+        if len(words) != 1 + len(UNCERTAINTY):
+            raise RecordError(f"{path}:{number}: must be 't {' '.join(UNCERTAINTY)}'")
+        try:
+            stamps.append(_stamp_ns(words[0]))
+            rows.append([float(w) for w in words[1:]])
+        except ValueError as error:
+            raise RecordError(f"{path}:{number}: not numbers: {error}") from error
+    table = np.array(rows, dtype=np.float64).reshape(-1, len(UNCERTAINTY))
+    return np.array(stamps, dtype=np.int64), dict(zip(UNCERTAINTY, table.T, strict=True))
+
+
+def fix_line(stamp_ns: int, enu: npt.ArrayLike, sigma_m: npt.ArrayLike, refused: str) -> str:
+    """The line of a fix in ``fixes.jsonl``: place [3] and claimed sigma [3] about the datum, and
+    why it was refused ("" where it was used).
+    """
+    record = {
+        "stamp_ns": int(stamp_ns),
+        "enu": _rounded(enu, 4),
+        "sigma_m": _rounded(sigma_m, 4),
+        "refused": refused,
+    }
+    return json.dumps(record, separators=(",", ":")) + "\n"
+
+
+def _stamp_ns(text: str) -> int:
+    seconds, _, fraction = text.partition(".")
+    return int(seconds) * NS_PER_S + int(fraction.ljust(9, "0")[:9])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectory:
     """Poses over time: ``stamps_ns`` int64 [N], ``positions`` [N,3] m, ``xyzw`` [N,4]."""
@@ -155,8 +214,7 @@ def read_tum(path: Path) -> Trajectory:
         if not words or words[0].startswith("#"):
             continue
         try:
-            seconds, _, fraction = words[0].partition(".")
-            stamp_ns = int(seconds) * NS_PER_S + int(fraction.ljust(9, "0")[:9])
+            stamp_ns = _stamp_ns(words[0])
             values = [float(w) for w in words[1:]]
         except ValueError as error:
             raise RecordError(f"{path}:{number}: not a pose: {error}") from error
@@ -174,7 +232,7 @@ def write_summary(directory: Path, summary: Mapping[str, Any]) -> dict[str, Any]
 
     Everything but ``latency_ms`` and ``timing`` is the same in every run over the same input.
     """
-    names = (DETECTIONS, TRACKS, POSE, POSE_LOCAL, GPS)
+    names = (DETECTIONS, TRACKS, POSE, POSE_LOCAL, COVARIANCE, GPS, FIXES)
     files = [directory / n for n in names if (directory / n).is_file()]
     sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
     complete = {**summary, "sha256": sums}

@@ -122,7 +122,7 @@ class _Drive:
                 self._take(arrival, files)
                 show(min((arrival.log_ns - first_ns) / span_ns, 0.99), label)
             self._answer(self.roads.finish(), files)
-            files.gps(self.tally.fixes, self.roads.pose.datum)
+            files.gps(self.tally.fixes, self.roads.pose.datum, self.tally.refused)
         show(1.0, label)
         spent_s = time.perf_counter() - started
         summary = summarize(

@@ -30,7 +30,9 @@ class Tally:
         self._missing: Counter[str] = Counter()
         self._drops = Counters()
         self._stages: dict[str, Percentiles] = {}
+        self._gps = config.topics.gps
         self.fixes: list[GnssFix] = []
+        self.refused: dict[int, str] = {}  # fixes' stamps and why they were not used
 
     def arrived(self, sample: wire.Decoded) -> None:
         """One input message, whether it could be used or not."""
@@ -41,6 +43,8 @@ class Tally:
 
     def rejected(self, rejection: Rejection) -> None:
         """One drop."""
+        if rejection.sensor == self._gps:
+            self.refused[rejection.stamp_ns] = rejection.reason.value
         self._drops.count(rejection)
 
     def answered(self, result: FusionResult) -> None:

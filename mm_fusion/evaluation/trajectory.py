@@ -7,6 +7,7 @@ its neighbour is not counted as an error of the estimate.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,18 @@ def evaluate_trajectory(
         "rpe_distance_m": rpe_distance_m,
         "heading_rmse_rad": _heading_rmse(found, true),
     }
+
+
+def relative_errors(
+    estimate: Trajectory, truth: Trajectory, distances_m: Sequence[float]
+) -> dict[str, dict[str, float] | None]:
+    """Translational errors of the motion over each of these lengths of true path, by evo; None
+    where the path is shorter.
+    """
+    found, true = at_truth(estimate, truth)
+    if len(found) < 3:
+        return {f"{d:g}": None for d in distances_m}
+    return {f"{d:g}": _rpe(_evo(found), _evo(true), d) for d in distances_m}
 
 
 def laid_onto(estimate: Trajectory, reference: Trajectory) -> Trajectory:

@@ -170,9 +170,7 @@ class GlobalEstimate:
         assert self.estimator is not None
         arm = local.core.rotation @ lever_arm
         antenna = found.place((local.core.position + arm)[:2])
-        turn = wrap_angle_rad(
-            found.yaw_rad + local.core.yaw_rad() - self.estimator.core.yaw_rad()
-        )
+        turn = wrap_angle_rad(found.yaw_rad + local.core.yaw_rad() - self.estimator.core.yaw_rad())
         c, s = math.cos(found.yaw_rad), math.sin(found.yaw_rad)
         base = antenna - np.array((c * arm[0] - s * arm[1], s * arm[0] + c * arm[1]))
         self.estimator.restart_at(base, turn, found)
