@@ -143,7 +143,8 @@ def pose_text(scores: Mapping[str, Any]) -> str:
     if found and found["ate_m"]:
         lines.append(
             f"global pose RMSE {found['ate_m']['rmse']:.3f} m, horizontally"
-            f" {found['ate_horizontal_m']['rmse']:.3f} m; heading {found['heading_rmse_rad']:.4f} rad"
+            f" {found['ate_horizontal_m']['rmse']:.3f} m;"
+            f" heading {found['heading_rmse_rad']:.4f} rad"
         )
     for name in ("global", "local"):
         for distance, error in ((scores[name] or {}).get("rpe_by_distance_m") or {}).items():

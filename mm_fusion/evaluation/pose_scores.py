@@ -8,6 +8,7 @@ whether odom takes steps.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -180,6 +181,10 @@ def nees(run: PoseRun) -> dict[str, Any] | None:
 # ------------------------------------------------------------------------ without a truth
 
 
+def _refusals(fixes: Fixes) -> dict[str, int] | None:
+    return None if fixes.refused is None else dict(Counter(filter(None, fixes.refused)))
+
+
 def _agreement(run: PoseRun) -> dict[str, float] | None:
     """Horizontal distance of the global track from the fixes it used (the antenna's offset from
     the base is in it). A smoother follower is not a better one: read it as a check, not a score.
@@ -212,7 +217,7 @@ def _outages(run: PoseRun) -> list[dict[str, Any]]:
     """Stretches without a fix that was used: when, how far was driven, the error at their end."""
     used = np.sort(run.fixes.stamps_ns[run.fixes.used()])
     out = []
-    for before, after in zip(used[:-1], used[1:], strict=True):
+    for before, after in itertools.pairwise(used):
         if after - before < _SILENT_S * NS_PER_S or not len(run.global_):
             continue
         row: dict[str, Any] = {

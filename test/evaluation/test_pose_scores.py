@@ -77,13 +77,14 @@ def test_without_truth_it_says_how_the_track_agrees_with_the_fixes_it_used(tmp_p
     """GIVEN a run whose used fixes are 2 m aside and whose refused ones 50 m
     WHEN scored without truth THEN agreement is 2 m, the refused are counted, and there is no error
     nor NEES made up."""
-    fixes = even(off_m=2.0) + [(40.5, 405.0, 50.0, "outlier"), (41.5, 415.0, 50.0, "outlier")]
+    fixes = [*even(off_m=2.0), (40.5, 405.0, 50.0, "outlier"), (41.5, 415.0, 50.0, "outlier")]
     out = score(
         read_pose_run(write(tmp_path / "run", straight(TIMES), straight(TIMES), fixes), None)
     )
     assert out["fixes"]["agreement_m"]["rmse"] == pytest.approx(2.0, abs=1e-3)
     assert out["fixes"]["refused"] == {"outlier": 2}
-    assert out["global"] is None and "nees" not in out
+    assert out["global"] is None
+    assert "nees" not in out
     assert out["dead_reckoning"]["reference"] == "global"
 
 
@@ -150,11 +151,12 @@ def test_a_step_of_odom_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("truth", [True, False])
 def test_the_picture_shows_fixes_and_track(tmp_path: Path, truth: bool) -> None:
-    fixes = even(off_m=2.0) + [(40.5, 405.0, 50.0, "outlier")]
+    fixes = [*even(off_m=2.0), (40.5, 405.0, 50.0, "outlier")]
     folder = write(tmp_path / "run", straight(TIMES, 0.3), straight(TIMES), fixes)
     run = read_pose_run(folder, straight(TIMES) if truth else None)
     labels = [t.get_text() for t in pose_picture(run).axes[0].get_legend().get_texts()]
-    assert "fixes used (100)" in labels and "fixes refused (1)" in labels
+    assert "fixes used (100)" in labels
+    assert "fixes refused (1)" in labels
     assert ("truth" in labels) == truth
 
 
@@ -165,7 +167,8 @@ def test_files_are_written_beside_the_run(tmp_path: Path) -> None:
         json.dumps(scores)
     )
     picture = cv2.imread(str(folder / records.POSE_PICTURE))
-    assert picture is not None and picture.shape[1] > 800
+    assert picture is not None
+    assert picture.shape[1] > 800
 
 
 def test_a_live_run_does_not_know_what_became_of_the_fixes(tmp_path: Path) -> None:
