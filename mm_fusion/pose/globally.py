@@ -322,8 +322,12 @@ class GlobalEstimate:
         if self._height_counts(fix, residual, height):
             assert self.estimator is not None
             self.estimator.core.update(jacobian[2:], residual[2:], covariance[2:, 2:], _FLAT)
-        if self._off_m > _FAR * self._residual_m:
-            detail = f"{self._off_m:.1f} m off where fixes scatter by {self._residual_m:.1f} m"
+        # Pieces of a second are means; a single fix scatters more.
+        scatter_m = math.hypot(
+            self._residual_m, math.sqrt(0.5 * float(np.trace(covariance[:2, :2])))
+        )
+        if self._off_m > _FAR * scatter_m:
+            detail = f"{self._off_m:.1f} m off where fixes scatter by {scatter_m:.1f} m"
             return Rejection(fix.sensor, fix.stamp_ns, Reason.OUTLIER, detail)
         return None
 
