@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.truth is None or args.faults:
         raise ConfigError(
-            "evaluate: give --truth BAG for a run, --pose for its pose, or --ablation for frames"
+            "evaluate: give --truth BAG for a run, or --ablation for frames"
+            " (a run's --pose needs neither)"
         )
     scores = evaluate_run(args.directory, args.truth, args.tracks)
     print_result(scores, args.json, text(scores))
