@@ -119,7 +119,7 @@ def test_files_read_back(tmp_path: Path) -> None:
         files.pose(estimate(T0 + 10, 2.0), is_global=True)
         files.pose(estimate(T0, 9.0, "odom"), is_global=False)
         fix = GnssFix("gps", T0, "gps", 48.0, 8.0, 110.0, np.eye(3), CovarianceType.DIAGONAL_KNOWN)
-        files.gps([fix], (48.0, 8.0, 100.0))
+        files.gps([fix], (48.0, 8.0, 100.0), {T0: "outlier"})
     read = records.read_tum(tmp_path / "run" / records.POSE)
     assert read.stamps_ns.tolist() == [T0, T0 + 10]
     assert read.positions[:, 0].tolist() == [1.5, 2.0]
@@ -128,6 +128,12 @@ def test_files_read_back(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         records.read_tum(tmp_path / "run" / records.GPS).positions, [[0, 0, 10]], atol=1e-6
     )
+    (verdict,) = records.read_lines(tmp_path / "run" / records.FIXES, "enu")
+    assert verdict["refused"] == "outlier"
+    assert verdict["enu"] == pytest.approx([0, 0, 10], abs=1e-3)
+    stamps, columns = records.read_covariances(tmp_path / "run" / records.COVARIANCE)
+    assert stamps.tolist() == read.stamps_ns.tolist()
+    np.testing.assert_allclose(columns["yaw2"], estimate(T0, 1.0).pose_covariance[5, 5])
     (line,) = records.read_lines(tmp_path / "run" / records.DETECTIONS)
     assert line["stamp_ns"] == T0
 
