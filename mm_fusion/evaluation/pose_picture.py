@@ -73,9 +73,11 @@ def _ellipses(axes: Axes, run: PoseRun) -> None:
         values, vectors = np.linalg.eigh(matrix)
         wide, high = 6.0 * np.sqrt(np.maximum(values[::-1], 0.0))
         angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
-        place = run.global_.positions[i, :2]
+        east, north = run.global_.positions[i, :2].tolist()
         axes.add_patch(
-            Ellipse(place, wide, high, angle=angle, fill=False, ec=BLUE, lw=0.7, label=label)
+            Ellipse(
+                (east, north), wide, high, angle=angle, fill=False, ec=BLUE, lw=0.7, label=label
+            )
         )
         label = None
 
