@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from mm_fusion.config import Config
+from mm_fusion.geometry import RigidTransform
 from mm_fusion.health.timing import Stopwatch
 from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.deskew import MotionBuffer
@@ -30,6 +32,14 @@ MODES = {  # by whether the network got points, and whether it got an image
     (False, True): Mode.CAMERA,
     (False, False): Mode.NONE,
 }
+
+
+class _Place(NamedTuple):
+    """Where the base is at a stamp, on which mark of the motion that rests."""
+
+    stamp_ns: int
+    mark: Any
+    odom_from_base: RigidTransform | None
 
 
 class PerceptionPipeline:
@@ -59,6 +69,8 @@ class PerceptionPipeline:
         self._prepare = detector.prepare if isinstance(detector, Preparing) else None
         self._slots = {name: slot for slot, name in enumerate(topics.camera_names())}
         self._coming: list[Coming] = []
+        self._next_ns = 0
+        self._place: _Place | None = None
         self._tracker = Tracker(config.tracker)
 
     # -------------------------------------------------------------------- what comes in
@@ -96,6 +108,7 @@ class PerceptionPipeline:
         """A set with this message will come to ``process``."""
         self._coming = [c for c in self._coming if c.sample.sensor != coming.sample.sensor]
         self._coming.append(coming)
+        self._next_ns = coming.stamp_ns
 
     @property
     def expecting(self) -> bool:
@@ -104,8 +117,19 @@ class PerceptionPipeline:
 
     def prepare(self) -> None:
         """Do what can be done for the expected set before it goes out; no result changes by it."""
-        if self._coming and self._prepare is not None:
-            self._coming = [c for c in self._coming if not self._prepare(c, self.motion)]
+        if not self._coming or self._prepare is None:
+            return
+        self._coming = [c for c in self._coming if not self._prepare(c, self.motion)]
+        stamp_ns = self._next_ns
+        mark = self.motion.settled(stamp_ns)
+        if mark is not None and (self._place is None or self._place.stamp_ns != stamp_ns):
+            self._place = _Place(stamp_ns, mark, self.motion.odom_from_base(stamp_ns))
+
+    def _odom_from_base(self, stamp_ns: int) -> RigidTransform | None:
+        place = self._place
+        if place is not None and place.stamp_ns == stamp_ns and self.motion.still(place.mark):
+            return place.odom_from_base
+        return self.motion.odom_from_base(stamp_ns)
 
     # --------------------------------------------------------------------- the main road
 
@@ -114,7 +138,7 @@ class PerceptionPipeline:
         watch = Stopwatch(self._now_ns)
         if self._coming:
             self._coming = [c for c in self._coming if c.stamp_ns > synced.stamp_ns]
-        odom_from_base = self.motion.odom_from_base(synced.stamp_ns)
+        odom_from_base = self._odom_from_base(synced.stamp_ns)
         staged = self._detector.stage(synced, self.motion)
         watch.lap("stage")
         detections = self._detector.detect(staged, synced.stamp_ns)
