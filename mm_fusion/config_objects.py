@@ -11,6 +11,10 @@ from mm_fusion.parameters import param
 class GroundConfig:
     """The ground under the points: what is told apart from it."""
 
+    find: bool = param(
+        True,
+        "False takes the ground to be level at the base frame's origin: for LIDARs that see none",
+    )
     step_m: float = param(
         0.2,
         "Where nothing is higher than this above the ground, all is ground: kerbs, grass",
@@ -104,8 +108,27 @@ class ObstaclesConfig:
     """The obstacle cloud for Nav2."""
 
     min_height_m: float = param(
-        0.25, "Points lower than this above the base frame are ground", unit="m", low=-5.0, high=5.0
+        0.1,
+        "Points lower than this above the local ground do not hinder",
+        unit="m",
+        low=0.0,
+        high=5.0,
     )
     max_height_m: float = param(
-        2.2, "Points higher than this do not hinder", unit="m", low=-5.0, high=20.0
+        2.2, "Nor do those higher than this above it", unit="m", low=0.0, high=20.0
+    )
+    footprint_m: tuple[float, ...] = param(
+        (0.0, 0.0, 0.0, 0.0),
+        "The robot's own body in the base frame, whose points are left out:"
+        " x from, x to, y from, y to; all 0: nothing is left out",
+        unit="m",
+        low=-20.0,
+        high=20.0,
+    )
+    moving_speed_mps: float = param(
+        0.5,
+        "Points on tracks at least this fast are marked as moving",
+        unit="m/s",
+        low=0.0,
+        high=20.0,
     )

@@ -71,15 +71,16 @@ class TrackedFrame:
     truth: Sequence[TruthBox]
 
 
-def evaluate_tracks(frames: Sequence[TrackedFrame]) -> dict[str, Any]:
-    """Scores of a drive's tracks by class, and all classes together.
+def evaluate_tracks(frames: Sequence[TrackedFrame], averaged: bool = True) -> dict[str, Any]:
+    """Scores of a drive's tracks by class, and all classes together. Unless ``averaged``, AMOTA,
+    which costs forty times as much as all the rest, is left out.
 
     An object that nobody can have seen is not asked for: a track on it counts neither way. Raises
     MmFusionError where motmetrics is not installed.
     """
     labels = sorted({b.label for f in frames for b in f.truth if b.counted})
-    classes = {label: _class(frames, label) for label in labels}
-    amota = [c["amota"] for c in classes.values()]
+    classes = {label: _class(frames, label, averaged) for label in labels}
+    amota = [c["amota"] for c in classes.values()] if averaged else []
     total = {name: sum(c[name] for c in classes.values()) for name in COUNTS.values()}
     objects = total["objects"]
     found = total["false_positives"] + total["matches"] + total["id_switches"]
@@ -102,7 +103,7 @@ def _ratio(part: float, whole: float) -> float | None:
     return round(part / whole, 4) if whole else None
 
 
-def _class(frames: Sequence[TrackedFrame], label: str) -> dict[str, Any]:
+def _class(frames: Sequence[TrackedFrame], label: str, averaged: bool) -> dict[str, Any]:
     parts = [_Part.of(f, label) for f in frames]
     whole = _accumulated(parts)
     scores = _counted(whole)
@@ -110,7 +111,7 @@ def _class(frames: Sequence[TrackedFrame], label: str) -> dict[str, Any]:
         **{ours: int(scores[name]) for name, ours in COUNTS.items()},
         "id_true_positives": int(scores["idtp"]),
         **{o: None if np.isnan(v := float(scores[n])) else round(v, 4) for n, o in RATIOS.items()},
-        **_averaged(parts, whole),
+        **(_averaged(parts, whole) if averaged else {}),
         **_motion(parts, whole),
     }
 

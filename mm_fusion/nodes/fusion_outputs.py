@@ -26,6 +26,7 @@ from mm_fusion.perception.obstacles import obstacle_points
 from mm_fusion.perception.overlay import draw_overlay
 from mm_fusion.samples import Detection, FusionResult, SyncedSet, Track
 from mm_fusion.wire import answers, encode
+from mm_fusion.wire.track_state import track_states
 
 
 class FusionOutputs:
@@ -46,6 +47,7 @@ class FusionOutputs:
         for kind, topic in (
             (Detection3DArray, "detections"),
             (Detection3DArray, "tracks"),
+            (PointCloud2, "tracks/state"),
             (PointCloud2, "obstacles"),
             (MarkerArray, "markers"),
             (DiagnosticArray, "fusion/status"),
@@ -56,8 +58,9 @@ class FusionOutputs:
             )
             made.append(publisher)
         self._made = made
-        self._detections, self._tracks, self._obstacles, self._markers, self._status = made[:5]
-        self._debug = made[5:]
+        self._detections, self._tracks, self._states = made[:3]
+        self._obstacles, self._markers, self._status = made[3:6]
+        self._debug = made[6:]
 
     def close(self) -> None:
         """Destroy the publishers."""
@@ -74,15 +77,30 @@ class FusionOutputs:
         if self._tracks.get_subscription_count():
             tracks = answers.encode_boxes(result.tracks, stamp_ns, result.track_frame_id)
             self._tracks.publish(tracks)
+        if self._states.get_subscription_count():
+            states = encode.encode_pointcloud2(
+                track_states(result.tracks), stamp_ns, result.track_frame_id, dense=True
+            )
+            self._states.publish(states)
         if self._markers.get_subscription_count():
             self._markers.publish(messages.markers(result))
         if self._obstacles.get_subscription_count():
-            points = obstacle_points(synced, self._calibration, self._config, self._motion)
-            if points is not None:
-                self._obstacles.publish(encode.encode_pointcloud2(points, stamp_ns, frame_id))
+            self._publish_obstacles(result, synced)
         for slot, publisher in enumerate(self._debug):
             if publisher.get_subscription_count():
                 self._publish_debug(result, synced, slot)
+
+    def _publish_obstacles(self, result: FusionResult, synced: SyncedSet) -> None:
+        """The cloud, empty or not; none without a sweep, since nobody knows then what is free."""
+        moved = self._motion.odom_from_base(synced.stamp_ns) if result.ego_motion else None
+        points = obstacle_points(
+            *(synced, self._calibration, self._config, self._motion),
+            tracks=result.tracks,
+            tracks_from_base=moved,
+        )
+        if points is not None:
+            cloud = encode.encode_pointcloud2(points, result.stamp_ns, result.frame_id, dense=True)
+            self._obstacles.publish(cloud)
 
     def _publish_debug(self, result: FusionResult, synced: SyncedSet, slot: int) -> None:
         frame = synced.cameras[slot]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from builtin_interfaces.msg import Time
+from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import (
     Point,
     Quaternion,
@@ -68,7 +68,10 @@ def _yawed(yaw_rad: float) -> Quaternion:
 
 
 def markers(result: FusionResult) -> MarkerArray:
-    """Tracks for RViz and Foxglove: a box, an arrow as long as one second of motion, a label."""
+    """Tracks for RViz and Foxglove: a box, an arrow as long as one second of motion, a label.
+
+    What was shown before goes, and what is shown now goes by itself where no more messages come.
+    """
     top = header(result.stamp_ns, result.track_frame_id)
     out = [Marker(header=top, action=Marker.DELETEALL)]
     for track in result.tracks:
@@ -79,6 +82,8 @@ def markers(result: FusionResult) -> MarkerArray:
         if float(np.hypot(*track.velocity)) > 0.3:
             out.append(_arrow_marker(track, top, solid))
         out.append(_label_marker(track, top))
+    for marker in out[1:]:
+        marker.lifetime = Duration(sec=1)
     return MarkerArray(markers=out)
 
 

@@ -61,11 +61,16 @@ class Ground(NamedTuple):
 
 def find_ground(xyz: F32, config: GroundConfig) -> Ground:
     """The ground in a cloud ``xyz`` float32 [3,N] in a frame whose z points up, within 30 degrees
-    or so, such as the base frame. Points below the surface count as ground."""
+    or so, such as the base frame. Points below the surface count as ground. Where ``config.find``
+    is False the ground is the plane z = 0, and ``step_m`` above it."""
     if xyz.ndim != 2 or len(xyz) != 3:
         raise ValueError(f"xyz: must have the shape [3, N], got {list(xyz.shape)}")
     with np.errstate(invalid="ignore", over="ignore"):
         finite = np.isfinite(xyz[0] + xyz[1] + xyz[2])
+    if not config.find:
+        height = np.where(finite, xyz[2], np.float32(np.nan))
+        with np.errstate(invalid="ignore"):
+            return Ground(height < config.step_m, height)
     if len(finite) and finite.all():
         return _find(xyz, config)
     found = Ground(np.zeros(len(finite), np.bool_), np.full(len(finite), np.nan, np.float32))

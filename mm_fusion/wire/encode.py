@@ -70,8 +70,11 @@ def _image_size(pixels: U8, encoding: str) -> tuple[int, int, int]:
     return height, width, width * channels
 
 
-def encode_pointcloud2(points: npt.NDArray[np.void], stamp_ns: int, frame_id: str) -> bytes:
-    """Structured points [n] as a serialized sensor_msgs/msg/PointCloud2 of one row."""
+def encode_pointcloud2(
+    points: npt.NDArray[np.void], stamp_ns: int, frame_id: str, dense: bool = False
+) -> bytes:
+    """Structured points [n] as a serialized sensor_msgs/msg/PointCloud2 of one row; ``dense`` says
+    that no number in it is NaN or infinite."""
     table = pointcloud2_fields(points.dtype)
     writer = CdrWriter()
     writer.header(stamp_ns, frame_id)
@@ -81,7 +84,7 @@ def encode_pointcloud2(points: npt.NDArray[np.void], stamp_ns: int, frame_id: st
         writer.pack("IB3xI", 4, offset, datatype, count)
     writer.pack("B3xII", 4, 0, points.dtype.itemsize, points.nbytes)
     writer.octets(_bytes_of(points))
-    writer.pack("B", 1, 0)
+    writer.pack("B", 1, int(dense))
     return writer.finish()
 
 
