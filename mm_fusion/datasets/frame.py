@@ -28,6 +28,7 @@ FORMAT = "mm_fusion frame 1"
 LABELS = ("car", "pedestrian", "cyclist")
 IGNORED = -1  # the label of what is neither to be found nor a mistake when found
 NO_RING = 255
+VARIANTS_FOLDER = "variants"  # below a set: its frames once more, see sim.variants
 STEP_M = 0.005
 TICK_S = 1e-5
 REACH_M = 32767 * STEP_M

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mm_fusion.config import Config
-from mm_fusion.datasets.frame import FORMAT, read_frame, write_frame
+from mm_fusion.datasets.frame import FORMAT, VARIANTS_FOLDER, read_frame, write_frame
 from mm_fusion.datasets.kitti import KittiFolder
 from mm_fusion.datasets.labelled_bag import read_bag
 from mm_fusion.datasets.nuscenes import NuScenesFolder
@@ -20,14 +20,14 @@ from mm_fusion.datasets.pool import run_all
 from mm_fusion.errors import ConfigError
 from mm_fusion.sim.frames import FRAMES_PER_DRIVE, write_drive
 from mm_fusion.sim.rigs import Wanted
-from mm_fusion.sim.variants import FOLDER, VARIANTS, write_drive_variants
+from mm_fusion.sim.variants import VARIANTS, write_drive_variants
 
 MANIFEST = "dataset.json"
 _FOLDERS: dict[str, type[KittiFolder] | type[NuScenesFolder]] = {
     "kitti": KittiFolder,
     "nuscenes": NuScenesFolder,
 }
-VARIANT_FILES = f"{FOLDER}/*/*.npz"
+VARIANT_FILES = f"{VARIANTS_FOLDER}/*/*.npz"
 _CHUNK = 16  # frames of a folder that one job reads
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mm_fusion.datasets.frame import VARIANTS_FOLDER
 from mm_fusion.datasets.pool import run_all
 from mm_fusion.errors import ConfigError
 from mm_fusion.evaluation.ablation_runs import Answers, Plan, jobs
@@ -36,7 +37,6 @@ from mm_fusion.evaluation.detection import CLASSES, THRESHOLDS_M
 from mm_fusion.evaluation.frame_faults import CLEAN, FAULTS, Condition
 from mm_fusion.evaluation.frame_sets import MIN_SCORE, SCOPES, Setting
 from mm_fusion.perception.network import read_contract
-from mm_fusion.sim.variants import FOLDER
 
 FORMAT = "mm_fusion ablation 1"
 SINGLES = ("camera", "lidar")
@@ -184,9 +184,12 @@ def _cell(
 
 
 def _why_not(plan: Plan, condition: Condition) -> str:
-    if condition.variant and not (plan.paths[0].parent / FOLDER / condition.variant).is_dir():
+    if (
+        condition.variant
+        and not (plan.paths[0].parent / VARIANTS_FOLDER / condition.variant).is_dir()
+    ):
         return (
-            f"no {FOLDER}/{condition.variant} in {plan.paths[0].parent}:"
+            f"no {VARIANTS_FOLDER}/{condition.variant} in {plan.paths[0].parent}:"
             " mm_fusion dataset --variants makes it of a simulated set"
         )
     return "no frame that it could change"

@@ -13,19 +13,20 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mm_fusion.datasets.frame import LabelledFrame, read_frame
+import mm_fusion
+from mm_fusion.datasets.frame import VARIANTS_FOLDER, LabelledFrame, read_frame
 from mm_fusion.evaluation.detection import CLASSES, THRESHOLDS_M, FrameMatch
 from mm_fusion.evaluation.frame_faults import Condition, Sensed, apply, sensed_of
 from mm_fusion.evaluation.frame_sets import SCOPES, FrameRunner, Setting, matches, truth_of
 from mm_fusion.perception.contract import Contract
 from mm_fusion.perception.network import read_contract
-from mm_fusion.sim.variants import FOLDER
 
 VERSION = 1  # of the files and of what is in them
 CHUNK = 16  # frames; a simulated drive has as many
@@ -198,7 +199,7 @@ def _answers(
 
 def variant_path(path: Path, condition: Condition) -> Path:
     """Where the frame ``path`` lies as the condition's variant."""
-    return path.parent / FOLDER / condition.variant / path.name
+    return path.parent / VARIANTS_FOLDER / condition.variant / path.name
 
 
 def _changed(condition: Condition, path: Path, frame: LabelledFrame) -> Sensed | None:
@@ -210,14 +211,22 @@ def _changed(condition: Condition, path: Path, frame: LabelledFrame) -> Sensed |
 
 
 def _mark(paths: Sequence[Path], condition: Condition) -> int:
-    """A number that changes with the frames' files."""
-    text = [str(VERSION)]
+    """A number that changes with the frames' files and with the code that answers."""
+    text = [str(VERSION), _code_mark()]
     for path in paths:
         both = [path, variant_path(path, condition)] if condition.variant else [path]
         for file in both:
             there = file.stat() if file.exists() else None
             text.append(f"{file} {there and (there.st_size, there.st_mtime_ns)}")
     return zlib.crc32("\n".join(text).encode())
+
+
+@lru_cache(maxsize=1)
+def _code_mark() -> str:
+    package = Path(mm_fusion.__file__).parent
+    files = [*package.glob("perception/**/*.py"), *package.glob("evaluation/frame_*.py")]
+    files.append(package / "evaluation" / "detection.py")
+    return " ".join(f"{zlib.crc32(f.read_bytes()):x}" for f in sorted(files))
 
 
 def _write(path: Path, answers: Answers, mark: int) -> None:

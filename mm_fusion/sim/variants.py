@@ -13,7 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mm_fusion.datasets.frame import Cloud, LabelledFrame, read_frame, write_frame
+from mm_fusion.datasets.frame import (
+    VARIANTS_FOLDER,
+    Cloud,
+    LabelledFrame,
+    read_frame,
+    write_frame,
+)
 from mm_fusion.errors import StageError
 from mm_fusion.sim.camera import render
 from mm_fusion.sim.companions import companions
@@ -32,7 +38,6 @@ from mm_fusion.sim.shading import Light
 from mm_fusion.sim.weather import Weather
 from mm_fusion.sim.world import World, build_world
 
-FOLDER = "variants"
 SAME_PX = 0.3  # a projection made again may differ by this: exposures are stored in 0.1 ms
 
 
@@ -158,4 +163,4 @@ def _check_same(path: Path, stored: LabelledFrame, world: World, rig: Rig, t: fl
 
 
 def _path(folder: Path, name: str, number: int) -> Path:
-    return folder / FOLDER / name / f"{number:06d}.npz"
+    return folder / VARIANTS_FOLDER / name / f"{number:06d}.npz"

@@ -25,6 +25,7 @@ from mm_fusion.perception.contract import NetworkInputs
 from mm_fusion.perception.network import FusionNetwork
 from mm_fusion.training.calibrate import calibrate
 from mm_fusion.training.dataset import POINT_BUDGET, limit_points
+from mm_fusion.training.fp16 import export_half
 from mm_fusion.training.frames import CLASSES, list_frames, load_frame
 from mm_fusion.training.graph import problems, without_arctan
 from mm_fusion.training.network_torch import SPREAD_CHANNELS, TOP_K, DeployedNet, FusionNet
@@ -343,15 +344,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--frames-calibration", type=Path, help="frames that tell what its scores are worth"
     )
     parser.add_argument("--name", default="fusion", help="of the files to write")
+    parser.add_argument("--fp16", action="store_true", help="and one in half precision beside it")
     parser.add_argument("--note", default="", help="what else to say of the training")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """``mm_fusion export``: the contract as plain values."""
     checkpoint = None if args.untrained else args.checkpoint
-    return export(
+    values = export(
         checkpoint, args.out, args.frames_val, args.note, args.frames_calibration, args.name
     )
+    if args.fp16:
+        paths = list_frames(args.frames_val) if args.frames_val is not None else []
+        values["float16"] = export_half(args.out / values["model"], paths)
+    return values
 
 
 def main() -> None:
