@@ -19,7 +19,10 @@ EXAMPLES = """examples:
   mm_fusion bench latency --cameras 6
 """
 
-BENCHES = ("ingest", "sync", "deskew", "latency", "faults", "pose", "ground", "tracker")
+BENCHES = (
+    *("ingest", "sync", "deskew", "latency", "faults", "pose", "ground", "late_fusion"),
+    "tracker",
+)
 
 
 def bench_module(name: str) -> ModuleType:

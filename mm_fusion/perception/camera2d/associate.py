@@ -23,10 +23,13 @@ Index = npt.NDArray[np.intp]
 LEAST_POINTS = 2
 RANGE_SIGMA = 0.25  # of the logarithm of the range that a height in the picture tells
 WORST_RANGE = 0.02
-LEAST_COVER, LEAST_WITHIN = 0.05, 0.15  # what a cluster has for certain of either
+LEAST_COVER, LEAST_WITHIN = 0.05, 0.05  # what a cluster has for certain of either
 SHARED_PRICE, MOST_SHARING = 0.6, 3
-PART_GAP_M = 0.8  # between the parts of one object
-TAKEN_SHARE = 0.6  # of whose points nearer objects took that much is seen twice
+PART_DEPTH_M, PART_ACROSS_M = 2.0, 0.6  # between the parts of one object
+PART_WITHIN = 0.7  # of a part that lies within the box
+PART_TIMES = 3.0
+TAKEN_SHARE = 0.6  # of whose points nearer objects took that much is hidden, or
+TWICE_OVER = 0.8  # seen twice, where that much of it lies over one of them
 
 
 class Seen(NamedTuple):
@@ -47,7 +50,7 @@ class InView(NamedTuple):
     depth: F32
     labels: I32
     rows: Index
-    plane: F32  # [2,N]
+    extent: F32  # [4,N]: depth and offset to the right in m, and the pixel once more
     sizes: npt.NDArray[np.intp]  # points by cluster
 
 
@@ -69,7 +72,10 @@ def in_view(pixel_from_base: F64, size: tuple[int, int], xyz: F32, labels: I32) 
     kept = np.flatnonzero((u > -0.5) & (v > -0.5) & (u < size[0] - 0.5) & (v < size[1] - 0.5))
     index = front[kept]
     uv, seen = np.stack([u[kept], v[kept]], axis=1), labels[index]
-    return InView(uv, depth[index], seen, index, xyz[:2, index], np.bincount(seen, minlength=1))
+    away = depth[index]
+    focal = np.float32(np.linalg.norm(np.cross(p[0, :3], p[2, :3])))
+    extent = np.stack([away, (uv[:, 0] - size[0] / 2.0) * away / focal, *uv.T])
+    return InView(uv, away, seen, index, extent, np.bincount(seen, minlength=1))
 
 
 def associate(seen: list[Seen], view: InView, focal_px: float, height_px: int) -> list[Match]:
@@ -86,9 +92,15 @@ def associate(seen: list[Seen], view: InView, focal_px: float, height_px: int) -
     for n in order:
         body = bodies[n]
         taken = body[~free[body]]
-        if len(taken) > TAKEN_SHARE * len(body) and _same(n, taken, seen, out, view):
-            out[n] = Match(none, twice=True)
-            continue
+        if len(taken) > TAKEN_SHARE * len(body):
+            takers = _takers(n, taken, seen, out, view)
+            if any(_over(seen[n].box, seen[t].box) > TWICE_OVER for t in takers):
+                out[n] = Match(none, twice=True)
+                continue
+            # Somebody behind or beside, of whom next to nothing is seen: about where those are.
+            if takers:
+                out[n] = Match(view.rows[body])
+                continue
         left = body[free[body]]
         if len(left) >= LEAST_POINTS:
             free[left] = False
@@ -96,24 +108,34 @@ def associate(seen: list[Seen], view: InView, focal_px: float, height_px: int) -
     return out
 
 
-def _same(n: int, taken: Index, seen: list[Seen], out: list[Match], view: InView) -> bool:
-    """Whether those who took the points are of the same class."""
+def _takers(n: int, taken: Index, seen: list[Seen], out: list[Match], view: InView) -> list[int]:
+    """Those of the same class who took the points."""
     points = view.rows[taken]
-    return any(
-        other.label == seen[n].label and np.isin(points, match.points).mean() > TAKEN_SHARE
-        for other, match in zip(seen, out, strict=True)
+    return [
+        k
+        for k, match in enumerate(out)
         if len(match.points)
-    )
+        and seen[k].label == seen[n].label
+        and np.isin(points, match.points).mean() > TAKEN_SHARE
+    ]
+
+
+def _over(a: F64, b: F64) -> float:
+    """The share of the smaller of two boxes in the picture that lies within the other."""
+    size = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    smaller = min(float(np.prod(a[2:] - a[:2])), float(np.prod(b[2:] - b[:2])))
+    return float(np.prod(np.maximum(size, 0.0))) / max(smaller, 1e-6)
 
 
 class _Candidates(NamedTuple):
-    """The clusters of which a box holds points, K of them: their names, how well they fit, their
-    nearest depth, the share of them within the box; and the rows of the view, in K parts."""
+    """The clusters of which a box holds points, K of them: their names, how well each of them with
+    its parts fits, their nearest depth, which go together [K,K]; the rows of the view, in K
+    parts."""
 
     names: I32
     score: F64
     near: F32
-    within: F64
+    parts: npt.NDArray[np.bool_]
     rows: list[Index]
 
     def near_of(self, name: int) -> float:
@@ -125,28 +147,48 @@ def _candidates(s: Seen, view: InView, focal_px: float, height_px: int) -> _Cand
     u, v = view.uv[:, 0], view.uv[:, 1]
     rows = np.flatnonzero((u >= left) & (u <= right) & (v >= top) & (v <= bottom))
     rows = rows[view.labels[rows] > 0]
-    if len(rows) < LEAST_POINTS:
-        nothing = np.zeros(0)
-        return _Candidates(
-            nothing.astype(np.int32), nothing, nothing.astype(np.float32), nothing, []
-        )
     order = rows[np.argsort(view.labels[rows], kind="stable")]
-    labels = view.labels[order]
-    starts = np.flatnonzero(np.diff(labels, prepend=-1))
-    names = labels[starts]
-    counts = np.diff(np.append(starts, len(labels)))
-    near = np.minimum.reduceat(view.depth[order], starts)
-    uv = view.uv[order]
-    spread = np.maximum.reduceat(uv, starts) - np.minimum.reduceat(uv, starts)
-    size = np.maximum([right - left, bottom - top], 1.0)
-    cover = np.minimum(spread / size, 1.0) + LEAST_COVER
-    within = counts / view.sizes[names]
-    score = cover[:, 0] * cover[:, 1] * (LEAST_WITHIN + within) * (counts >= LEAST_POINTS)
+    starts = np.flatnonzero(np.diff(view.labels[order], prepend=-1))
+    counts = np.diff(np.append(starts, len(order)))
+    names = view.labels[order[starts]]
+    if not len(order):
+        nobody = np.zeros((0, 0), np.bool_)
+        return _Candidates(names, np.zeros(0), np.zeros(0, np.float32), nobody, [])
+    low = np.minimum.reduceat(view.extent[:, order], starts, axis=1)  # [4,K]
+    high = np.maximum.reduceat(view.extent[:, order], starts, axis=1)
+    inside = view.sizes[names]
+    within = counts / inside
+    parts = _parts(low[:2], high[:2], within, counts, s.prior.lengths[-1])
+    # The extent in the picture, and the share within the box, of each cluster with its parts.
+    low_uv = np.where(parts, low[2:, None], np.inf).min(axis=2)
+    high_uv = np.where(parts, high[2:, None], -np.inf).max(axis=2)
+    size = np.maximum([[right - left], [bottom - top]], 1.0)
+    cover = np.minimum((high_uv - low_uv) / size, 1.0) + LEAST_COVER
+    together = parts @ counts
+    share = together / (parts @ inside)
+    score = cover[0] * cover[1] * (LEAST_WITHIN + share) * (together >= LEAST_POINTS)
+    near = np.where(parts, low[0], np.inf).min(axis=1)
     depth, sigma = _expected(s, focal_px, height_px)
     if depth > 0.0:
         off = np.log(np.maximum(near, 0.5) / depth) / sigma
         score = score * np.maximum(np.exp(-0.5 * off**2), WORST_RANGE)
-    return _Candidates(names, score, near, within, np.split(order, starts[1:]))
+    return _Candidates(
+        names, np.asarray(score), near.astype(np.float32), parts, np.split(order, starts[1:])
+    )
+
+
+def _parts(
+    low: F32, high: F32, within: F64, counts: Index, reach_m: float
+) -> npt.NDArray[np.bool_]:
+    """Which of K clusters may be parts of one object [K,K], from their extents in depth and across
+    [2,K]: a car's rear and its windscreen are apart in depth, for its roof is not seen."""
+    gap = np.maximum(low[:, :, None] - high[:, None], low[:, None] - high[:, :, None])
+    whole = np.maximum(high[:, :, None], high[:, None]) - np.minimum(low[:, :, None], low[:, None])
+    near = (gap[0] < min(PART_DEPTH_M, reach_m)) & (gap[1] < PART_ACROSS_M)
+    near &= (whole < reach_m + PART_ACROSS_M).all(axis=0) & (within > PART_WITHIN)
+    near &= counts < PART_TIMES * counts[:, None]  # what is much larger is no part
+    np.fill_diagonal(near, True)
+    return np.asarray(near)
 
 
 def _expected(s: Seen, focal_px: float, height_px: int) -> tuple[float, float]:
@@ -177,23 +219,11 @@ def _assigned(choices: list[_Candidates]) -> dict[int, int]:
 
 
 def _body(s: Seen, c: _Candidates, main: int, view: InView, others: set[int]) -> Index:
-    """The main cluster's rows, with those of the small ones that go with it."""
+    """The main cluster's rows, with those of its parts that are no other box's own."""
     best = int(np.flatnonzero(c.names == main)[0])
-    reach = s.prior.lengths[-1]
-    rows = c.rows[best]
-    low, high = view.plane[:, rows].min(axis=1), view.plane[:, rows].max(axis=1)
-    parts = [rows]
-    for k in np.flatnonzero((c.within > 0.5) & (np.abs(c.near - c.near[best]) < reach)):
-        if k == best or int(c.names[k]) in others:
-            continue
-        part = view.plane[:, c.rows[k]]
-        at_low, at_high = part.min(axis=1), part.max(axis=1)
-        gap = np.maximum(np.maximum(at_low - high, low - at_high), 0.0)
-        whole = np.maximum(high, at_high) - np.minimum(low, at_low)
-        if np.hypot(*gap) < PART_GAP_M and np.hypot(*whole) < reach + PART_GAP_M:
-            parts.append(c.rows[k])
-    chosen = np.concatenate(parts)
-    return _one_depth(chosen, view.depth[chosen], reach)
+    with_it = [c.rows[k] for k in np.flatnonzero(c.parts[best]) if int(c.names[k]) not in others]
+    chosen = np.concatenate(with_it)
+    return _one_depth(chosen, view.depth[chosen], s.prior.lengths[-1])
 
 
 def _one_depth(rows: Index, depth: F32, reach_m: float) -> Index:

@@ -23,15 +23,15 @@ HEADINGS = 36
 POINTS = 64  # of an object that are looked at
 CELL_M = 0.08  # points nearer to each other than that count as one
 
-FACE_SIGMA_M = 0.1
-FACE_FAR_M = 0.45  # a point further from the faces says no more than that it is far
+FACE_SIGMA_M = 0.13
+FACE_FAR_M = 0.35  # a point further from the faces says no more than that it is far
 FACE_WEIGHT = 12.0  # so many points' worth, however many there are: they are not independent
-EDGE_SIGMA = 0.06  # of the width of the camera's box
+EDGE_SIGMA = 0.08  # of the width of the camera's box
 EDGE_SIGMA_PX = 2.5
 EDGE_WORST = 9.0
 HEADING_WEIGHT = 0.7  # of the road going where the robot goes
-OVERHANG_SIGMA_M = 0.15  # points beyond the box
-LEAST_SIGMA_M = 0.1
+OVERHANG_SIGMA_M = 0.2  # points beyond the box
+LEAST_SIGMA_M = 0.15
 PLACES = np.array([0.0, 0.5, 1.0])  # of points within a face of which one end is hidden
 
 
