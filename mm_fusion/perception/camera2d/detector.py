@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,13 @@ from mm_fusion.perception.camera2d.heads import Boxes2d
 from mm_fusion.perception.camera2d.locate import Look, Unnamed, locate, prior_of
 from mm_fusion.perception.camera2d.network import CameraNetwork, Eye
 from mm_fusion.perception.camera2d.riders import with_riders
-from mm_fusion.perception.clouds import CloudPlacer, PlacedCloud, mounted
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.ground import find_ground
 from mm_fusion.perception.images import ImageError
 from mm_fusion.perception.staging import Each, Staged
-from mm_fusion.samples import CameraFrame, Detection, LidarSweep, Reason, Rejection, SyncedSet
+from mm_fusion.perception.whole_cloud import CloudJoiner, WholeCloud
+from mm_fusion.samples import CameraFrame, Detection, Reason, Rejection, SyncedSet
 
-F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 
@@ -45,10 +44,9 @@ class CameraDetector:
         self._config = config
         self._calibration = calibration
         self._each = each
-        self._placer = CloudPlacer()
+        self._joiner = CloudJoiner(calibration)
         self._eyes: dict[str, Eye] = {}
-        self._xyz = np.zeros((3, 0), np.float32)
-        self._sensor = np.zeros(2)
+        self._cloud = WholeCloud()
         self._aimed: list[_Aimed] = []
         if not (config.network.use_camera or config.network.use_lidar):
             raise ConfigError("network.use_camera: must be true where network.use_lidar is false")
@@ -58,11 +56,9 @@ class CameraDetector:
         staged = Staged()
         used = self._config.network
         deskew = motion if self._config.deskew.enabled else None
-        self._xyz = np.zeros((3, 0), np.float32)
-        if used.use_lidar:
-            self._place(synced, deskew, staged)
-        staged.has_points = self._xyz.shape[1] > 0
-        staged.points_used = self._xyz.shape[1]
+        join = self._joiner.join
+        self._cloud = join(synced, deskew, staged) if used.use_lidar else WholeCloud()
+        staged.has_points = staged.points_used > 0
         frames = synced.cameras if used.use_camera else ()
         self._aimed = []
         staged.has_image = tuple(
@@ -78,8 +74,9 @@ class CameraDetector:
         looks = [self._seen(aimed, threshold) for aimed in self._aimed]
         settings = self._config.camera2d
         unnamed = Unnamed(range_m=settings.unknown_range_m) if settings.unknown else None
-        ground = find_ground(self._xyz, self._config.ground)
-        found = locate(looks, self._xyz, ground, settings.range_m, self._sensor, unnamed)
+        cloud = self._cloud
+        ground = find_ground(cloud.xyz, self._config.ground)
+        found = locate(looks, cloud.xyz, ground, settings.range_m, cloud.sensor, unnamed)
         bearings = sum(d.source == "bearing" for d in found)
         if bearings and staged.has_points:
             staged.remarks.append(f"{bearings} camera boxes without points: their range is guessed")
@@ -102,28 +99,6 @@ class CameraDetector:
             if label is not None and box[2] - box[0] >= 2.0 and box[3] - box[1] >= 2.0:
                 out.append(Seen(box, min(score, 1.0), label, kind, prior_of(label, kind)))
         return out
-
-    # -------------------------------------------------------------------------- the sweeps
-
-    def _place(self, synced: SyncedSet, motion: MotionBuffer | None, staged: Staged) -> None:
-        """All sweeps' finite points into one cloud; a bad sweep costs only itself."""
-        sweeps, unknown = mounted(synced, self._calibration)
-        staged.rejections += unknown
-        parts, places = [], []
-        for m, cloud in zip(
-            sweeps, self._placer.place(sweeps, synced.stamp_ns, motion), strict=True
-        ):
-            finite = np.isfinite(cloud.xyz).all(axis=0)
-            if not finite.any():
-                staged.rejections.append(_nothing_of(m.sweep))
-                continue
-            parts.append(cloud.xyz if finite.all() else cloud.xyz[:, finite])
-            places.append(m.base_from_lidar.translation[:2])
-            if motion is not None:
-                staged.remarks += _undeskewed(m.sweep, cloud)
-        if parts:
-            self._xyz = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-            self._sensor = np.mean(places, axis=0)
 
     # -------------------------------------------------------------------------- the pictures
 
@@ -159,20 +134,6 @@ class CameraDetector:
         return True
 
 
-def _refused(staged: Staged, sample: Any, reason: Reason, detail: str) -> bool:
+def _refused(staged: Staged, sample: CameraFrame, reason: Reason, detail: str) -> bool:
     staged.rejections.append(Rejection(sample.sensor, sample.stamp_ns, reason, detail))
     return False
-
-
-def _nothing_of(sweep: LidarSweep) -> Rejection:
-    reason = Reason.NON_FINITE if len(sweep.points) else Reason.EMPTY_CLOUD
-    detail = f"{len(sweep.points)} points, none finite"
-    return Rejection(sweep.sensor, sweep.stamp_ns, reason, detail)
-
-
-def _undeskewed(sweep: LidarSweep, cloud: PlacedCloud) -> list[str]:
-    """What was not corrected although it should have been, and why."""
-    if cloud.deskewed:
-        return []
-    why = "no ego motion" if sweep.time_field else (sweep.remark or "no time per point")
-    return [f"{sweep.sensor}: not deskewed: {why}"]

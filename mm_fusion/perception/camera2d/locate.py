@@ -23,6 +23,7 @@ BODY_DEPTH_M = 0.15  # from the skin of a person that the LIDAR sees to the midd
 PERSON_SIGMA_M = 0.15
 HEADING_UNKNOWN_SIGMA = np.pi / np.sqrt(3.0)  # of a heading spread evenly over the circle
 BEARING_SIGMA = 0.02  # rad, of where a camera's box is
+UNKNOWN_SCORE = 0.3
 BEARING_SCORE = 0.5  # of a box without points: there may be nothing
 
 
@@ -209,31 +210,41 @@ def _obstacles(
     low = np.minimum.reduceat(body, starts, axis=1)
     high = np.maximum.reduceat(body, starts, axis=1)
     used = np.add.reduceat(taken[order].astype(np.int64), starts) / counts
-    center = (low[:2] + high[:2]) / 2.0
-    away = np.hypot(center[0] - sensor[0], center[1] - sensor[1])
+    middle = (low[:2] + high[:2]) / 2.0
+    away = np.hypot(middle[0] - sensor[0], middle[1] - sensor[1])
     fits = (counts >= rule.points) & (used < 0.3) & (away <= rule.range_m)
     fits &= ((high - low)[:2] <= rule.side_m).all(axis=0) & ((high - low)[2] >= rule.height_m)
     chosen = np.flatnonzero(fits)
-    chosen = chosen[np.argsort(away[chosen])][: rule.most]
-    return [
-        _obstacle(body[:, starts[c] : starts[c] + counts[c]].astype(np.float64)) for c in chosen
-    ]
+    chosen = chosen[np.argsort(away[chosen], kind="stable")][: rule.most]
+    if not len(chosen):
+        return []
+    rows = np.concatenate([np.arange(starts[c], starts[c] + counts[c]) for c in chosen])
+    return _turned_boxes(body[:, rows].astype(np.float64), counts[chosen])
 
 
-def _obstacle(body: F64) -> Detection:
-    """An upright box, turned as its points are spread, about what has no name."""
-    plane = body[:2] - body[:2].mean(axis=1, keepdims=True)
-    spread = plane @ plane.T
-    yaw = 0.5 * float(np.arctan2(2.0 * spread[0, 1], spread[0, 0] - spread[1, 1]))
+def _turned_boxes(body: F64, counts: npt.NDArray[np.intp]) -> list[Detection]:
+    """Upright boxes, turned as their points are spread, about K bodies: points [3,N], the first
+    ``counts[0]`` of which are the first one's, and so on."""
+    starts = np.cumsum(counts) - counts
+    sums = np.add.reduceat(body[:2], starts, axis=1) / counts
+    x, y = body[:2] - np.repeat(sums, counts, axis=1)
+    xx, xy, yy = (np.add.reduceat(v, starts) for v in (x * x, x * y, y * y))
+    yaw = 0.5 * np.arctan2(2.0 * xy, xx - yy)
     c, s = np.cos(yaw), np.sin(yaw)
-    turned = np.array([[c, s], [-s, c]]) @ body[:2]
-    low = np.append(turned.min(axis=1), body[2].min())
-    high = np.append(turned.max(axis=1), body[2].max())
-    middle = (low + high) / 2.0
-    center = np.array([c * middle[0] - s * middle[1], s * middle[0] + c * middle[1], middle[2]])
-    size = np.maximum(high - low, 0.1)
-    covariance = np.diag(np.append((size / 4.0) ** 2 + 0.05**2, HEADING_UNKNOWN_SIGMA**2))
-    return Detection("unknown", 0.3, center, size, yaw, np.zeros(2), "cluster", covariance)
+    each_c, each_s = np.repeat(c, counts), np.repeat(s, counts)
+    turned = np.stack([each_c * x + each_s * y, each_c * y - each_s * x, body[2]])
+    low = np.minimum.reduceat(turned, starts, axis=1)
+    high = np.maximum.reduceat(turned, starts, axis=1)
+    m = (low + high) / 2.0
+    center = np.stack([sums[0] + c * m[0] - s * m[1], sums[1] + s * m[0] + c * m[1], m[2]], axis=1)
+    size = np.maximum(high - low, 0.1).T
+    sigma = np.concatenate([size / 4.0, np.full((len(size), 1), HEADING_UNKNOWN_SIGMA)], axis=1)
+    return [
+        Detection(
+            "unknown", UNKNOWN_SCORE, at, by, turn, np.zeros(2), "cluster", np.diag(off**2 + 0.0025)
+        )
+        for at, by, turn, off in zip(center, size, yaw.tolist(), sigma, strict=True)
+    ]
 
 
 def prior_of(label: str, kind: str) -> Prior:
