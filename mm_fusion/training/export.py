@@ -325,6 +325,16 @@ def export(
     return values
 
 
+def write_weights(checkpoint: Path, path: Path) -> None:
+    """The averaged weights in half precision, to start other trainings from (``--init``)."""
+    saved = read_checkpoint(checkpoint)
+    average = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in saved["average"].items()
+    }
+    torch.save({"settings": saved["settings"], "average": average}, path)
+
+
 def write_contract(values: dict[str, Any], path: Path) -> None:
     """The contract as YAML, with a head that says what it is."""
     body = yaml.safe_dump(values, sort_keys=False, width=96)
@@ -345,6 +355,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", default="fusion", help="of the files to write")
     parser.add_argument("--fp16", action="store_true", help="and one in half precision beside it")
+    parser.add_argument(
+        "--weights", action="store_true", help="and NAME.pt beside it, to train on from"
+    )
     parser.add_argument("--note", default="", help="what else to say of the training")
 
 
@@ -357,6 +370,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.fp16:
         paths = list_frames(args.frames_val) if args.frames_val is not None else []
         values["float16"] = export_half(args.out / values["model"], paths)
+    if args.weights and checkpoint is not None:
+        write_weights(checkpoint, args.out / f"{args.name}.pt")
     return values
 
 

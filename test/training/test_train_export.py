@@ -163,5 +163,11 @@ def test_a_fused_network_starts_from_those_of_one_sense(
         assert torch.equal(net[name], eyes[name])
     for name in ("bev.join.points.weight", "head.heat.1.weight"):
         assert torch.equal(net[name], body[name])
+    exporting.write_weights(saved["lidar"], tmp_path / "lidar.pt")
+    assert (tmp_path / "lidar.pt").stat().st_size < 0.4 * saved["lidar"].stat().st_size
+    settings = replace(SHORT, senses="lidar", init=(str(tmp_path / "lidar.pt"),))
+    again = training.new_state(settings).net.state_dict()
+    for name, value in body.items():
+        torch.testing.assert_close(again[name], value, rtol=2e-3, atol=1e-6)
     with pytest.raises(StageError, match="no checkpoint"):
         training.new_state(replace(SHORT, init=("nowhere.pt",)))
