@@ -46,15 +46,17 @@ def run(args: argparse.Namespace) -> int:
     from mm_fusion.evaluation import checking
 
     if not checking.is_fusion_network(args.model):
+        two_stage = checking.is_two_stage_network(args.model)
         settings = config.from_values(
             {
-                "detector": "camera2d",
+                "detector": "lidar" if two_stage else "camera2d",
                 "model": args.model,
                 "network.provider": args.provider,
                 "network.threads": args.threads,
             }
         )
-        found = checking.check_camera_model(settings, args.runs, args.contract)
+        check = checking.check_two_stage_model if two_stage else checking.check_camera_model
+        found = check(settings, args.runs, args.contract)
         print_result(found, args.json, checking.as_text(found))
         return 0
     result = _check_fusion(args)

@@ -16,6 +16,11 @@ from mm_fusion.perception import contract as fusion
 from mm_fusion.perception.camera2d.contract import CameraContract
 from mm_fusion.perception.camera2d.network import CameraNetwork
 from mm_fusion.perception.network import text_beside
+from mm_fusion.perception.two_stage import (
+    ENCODER_PREFIX,
+    TwoStageNetwork,
+    is_two_stage_contract,
+)
 
 
 def is_fusion_network(model: str) -> bool:
@@ -53,6 +58,45 @@ def check_camera_model(config: Config, runs: int, contract_to: Path | None) -> d
         "latency_ms": timed(lambda: network.run(canvas, c.score_threshold), runs),
     }
     if network.recognized:
+        result["contract"] = write_contract(c.to_yaml(), Path(network.model_path), contract_to)
+    return result
+
+
+def is_two_stage_network(model: str) -> bool:
+    """Whether a model is the encoder of a two-stage LIDAR network, by contract or by name."""
+    text = text_beside(model)
+    if text is not None and is_two_stage_contract(text):
+        return True
+    return Path(model).name.startswith(ENCODER_PREFIX)
+
+
+def check_two_stage_model(config: Config, runs: int, contract_to: Path | None) -> dict[str, Any]:
+    """Hold the pair whose encoder is ``config.model`` against its contract, or against Autoware's
+    parameters, of which a first contract is made."""
+    network = TwoStageNetwork.from_config(config)
+    c = network.contract
+    r = c.range_m
+    rng = np.random.default_rng(0)
+    low, high = [r.x_m[0], r.y_m[0], r.z_m[0]], [r.x_m[1], r.y_m[1], r.z_m[1]]
+    xyz = rng.uniform(low, high, (20_000, 3)).T.astype(np.float32)
+    ones = np.ones(xyz.shape[1], np.float32)
+    recognized = not c.source.endswith(Path(network.model_path).with_suffix(".yaml").name)
+    result: dict[str, Any] = {
+        "model": str(network.model_path),
+        "valid": True,
+        "kind": "two-stage LIDAR network",
+        "head": "CenterPoint",
+        "recognized": recognized,
+        "provider": network.provider,
+        "picture": f"{c.features} features of 32 points in up to {c.max_voxels} pillars",
+        "outputs": list(c.heads),
+        "classes": {name: c.class_map[name] for name in c.classes if name in c.class_map},
+        "classes_ignored": sum(name not in c.class_map for name in c.classes),
+        "score_threshold": c.score_threshold,
+        "runs": runs,
+        "latency_ms": timed(lambda: network.run(xyz, ones, ones, c.score_threshold), runs),
+    }
+    if recognized:
         result["contract"] = write_contract(c.to_yaml(), Path(network.model_path), contract_to)
     return result
 

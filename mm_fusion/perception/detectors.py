@@ -13,9 +13,12 @@ from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.camera2d.detector import CameraDetector
 from mm_fusion.perception.camera2d.network import CameraNetwork
 from mm_fusion.perception.deskew import MotionBuffer
+from mm_fusion.perception.ensemble import EnsembleDetector, EnsembleNetwork
 from mm_fusion.perception.fusion_detector import FusionDetector
 from mm_fusion.perception.network import FusionNetwork, Show
 from mm_fusion.perception.staging import Coming, Each, Staged
+from mm_fusion.perception.two_stage import TwoStageNetwork
+from mm_fusion.perception.two_stage_detector import TwoStageDetector
 from mm_fusion.samples import Detection, SyncedSet
 
 
@@ -68,6 +71,10 @@ def open_network(config: Config, show: Show | None = None) -> Network:
     is not to be had."""
     if config.detector == "camera2d":
         return CameraNetwork.from_config(config)
+    if config.detector == "lidar":
+        return TwoStageNetwork.from_config(config)
+    if config.detector == "ensemble":
+        return EnsembleNetwork(FusionNetwork.from_config(config), CameraNetwork.from_config(config))
     return FusionNetwork.from_config(config, show)
 
 
@@ -80,4 +87,12 @@ def detector_of(
         return FusionDetector(network, config, calibration, each)
     if isinstance(network, CameraNetwork):
         return CameraDetector(network, config, calibration, each)
+    if isinstance(network, TwoStageNetwork):
+        return TwoStageDetector(network, config, calibration)
+    if isinstance(network, EnsembleNetwork):
+        first, second = network.first, network.second
+        return EnsembleDetector(
+            detector_of(first, config, calibration, each),
+            detector_of(second, config, calibration, each),
+        )
     raise TypeError(f"no detector for {type(network).__name__}")
