@@ -195,6 +195,28 @@ def skew(v: npt.ArrayLike) -> F64:
     return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
 
 
+def rotation_exp(x: float, y: float, z: float) -> F64:
+    """Rotation matrix [3,3] of a rotation vector (Rodrigues), plain floats for speed."""
+    angle2 = x * x + y * y + z * z
+    if angle2 < 1e-8:
+        a = 1.0 - angle2 / 6.0
+        b = 0.5 - angle2 / 24.0
+    else:
+        angle = math.sqrt(angle2)
+        a = math.sin(angle) / angle
+        b = (1.0 - math.cos(angle)) / angle2
+    xy, xz, yz = b * x * y, b * x * z, b * y * z
+    ax, ay, az = a * x, a * y, a * z
+    c = 1.0 - b * angle2
+    return np.array(
+        (
+            (c + b * x * x, xy - az, xz + ay),
+            (xy + az, c + b * y * y, yz - ax),
+            (xz - ay, yz + ax, c + b * z * z),
+        )
+    )
+
+
 def project(
     pixel_from_frame: F64, points: npt.NDArray[np.floating]
 ) -> tuple[F64, npt.NDArray[np.bool_]]:

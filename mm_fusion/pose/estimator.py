@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.config import PoseConfig
-from mm_fusion.geometry import RigidTransform, wrap_angle_rad
+from mm_fusion.geometry import RigidTransform, rotation_exp, wrap_angle_rad
 from mm_fusion.pose.filter import ACCEL, ATT, BIAS, GYRO, POS, SCALE, SIZE, VEL, ErrorStateFilter
 from mm_fusion.pose.gates import Believed
 from mm_fusion.pose.history import Whole
@@ -24,6 +24,7 @@ F64 = npt.NDArray[np.float64]
 _NOT_BY_WHEELS = [11, SCALE]
 _NO_TURN = np.zeros(3)
 _REST_TURN_RADPS = 1e-4  # biases of small gyros wander by as much within minutes
+_SETTLE_NS = 100_000_000  # what a LIDAR corrects in odom is paid in over this time
 
 
 class Estimator:
@@ -31,7 +32,8 @@ class Estimator:
 
     With ``continuous``, position and heading are never corrected, only moved: measurements teach
     the filter velocity, tilt and biases, and the covariance accounts for what is not corrected.
-    That is what REP-105 asks of odom.
+    That is what REP-105 asks of odom. The one exception is motion measured by a LIDAR, which is
+    what odom is made of: what that corrects is said little by little, never in a step.
     """
 
     def __init__(
@@ -52,12 +54,18 @@ class Estimator:
         self._base = base
         self._past: deque[tuple[int, F64, F64, F64, F64, F64]] = deque()
         self._keep_ns = int((config.gps_max_delay_s + 0.2) * NS_PER_S)
+        self._owed: tuple[F64, float, int] | None = None  # place, heading, until when
+        self._continuous = continuous
         self._remember()
 
     # ------------------------------------------------------------------------ time passes
 
     def step(self, stamp_ns: int) -> None:
         """The filter has been propagated to ``stamp_ns``."""
+        if self._owed is not None:
+            place, turn, until_ns = self._owed
+            left = (until_ns - stamp_ns) / max(until_ns - self.stamp_ns, 1)
+            self._owed = (place * left, turn * left, until_ns) if left > 0.0 else None
         self.stamp_ns = stamp_ns
         self._remember()
 
@@ -104,7 +112,41 @@ class Estimator:
         nearest = after[3] if share > 0.5 else before[3]
         return start + (end - start) * share, v_start + (v_end - v_start) * share, nearest
 
+    def path(self, from_ns: int) -> list[tuple[int, F64, F64]]:
+        """Stamps, positions [3] and rotations [3,3] since an instant, one before it included:
+        as they were carried forward, without what was corrected meanwhile."""
+        out: list[tuple[int, F64, F64]] = []
+        for stamp_ns, position, _, rotation, moved, _ in reversed(self._past):
+            out.append((stamp_ns, position - moved, rotation))
+            if stamp_ns <= from_ns:
+                break
+        return out[::-1]
+
     # ------------------------------------------------------------------------ measurements
+
+    def fuse_motion(
+        self,
+        keys: tuple[int, int],
+        motion: RigidTransform,
+        directions: F64,
+        variance: F64,
+        gate: float,
+    ) -> float:
+        """How the base moved between two remembered poses, in the ``directions`` [r,6] in which
+        that is known. Answers the squared Mahalanobis distance; above ``gate`` (0: no gate)
+        nothing is fused."""
+        core = self.core
+        residual, jacobian, ratio = core.motion_test(*keys, motion, directions, variance)
+        if gate and ratio > gate:
+            return ratio
+        place, yaw = core.position, core.yaw_rad()
+        core.update_motion(jacobian, residual, variance)
+        if self._continuous:
+            moved, turned = core.position - place, wrap_angle_rad(core.yaw_rad() - yaw)
+            before = self._owed or (np.zeros(3), 0.0, 0)
+            until_ns = self.stamp_ns + _SETTLE_NS
+            self._owed = (before[0] + moved, before[1] + turned, until_ns)
+        return ratio
 
     def fuse_wheels(self, stamp_ns: int, linear: F64, variance: F64, gate: float) -> float:
         """Body velocity [3] measured at the wheels, variances [3], at its own instant.
@@ -188,7 +230,9 @@ class Estimator:
             spread[8] = 0.25
         core.gps_bias = np.zeros(2)
         core.covariance[BIAS, :] = core.covariance[:, BIAS] = 0.0
-        core.covariance.flat[:: SIZE + 1] += spread
+        if core.clones is not None:
+            core.clones.cross[BIAS] = 0.0
+        core.doubt(spread)
 
     def restart_at(self, place: F64, turn_rad: float, found: Whole) -> None:
         """Put the filter at ``place`` [2] and turn it, as the last minutes of fixes say."""
@@ -202,6 +246,7 @@ class Estimator:
         core.velocity_moved = core.velocity_moved + (velocity - core.velocity)
         core.velocity, core.wheel_scale = velocity, found.scale
         core.gps_bias = np.zeros(2)
+        core.clones = None
         known = [0, 1, 8, 11, SCALE]
         for index in (*known, 16, 17):
             core.covariance[index, :] = 0.0
@@ -249,7 +294,12 @@ class Estimator:
 
     def transform(self) -> RigidTransform:
         """frame_from_base."""
-        return RigidTransform.trusted(self.core.rotation, self.core.position)
+        core = self.core
+        if self._owed is None:
+            return RigidTransform.trusted(core.rotation, core.position)
+        place, turn, _ = self._owed
+        rotation = rotation_exp(0.0, 0.0, -turn) @ core.rotation
+        return RigidTransform.trusted(rotation, core.position - place)
 
     def estimate(self, angular: F64 | None, angular_variance: float) -> PoseEstimate:
         """The answer at the filter's stamp. ``angular`` [3] rad/s in base axes as measured."""

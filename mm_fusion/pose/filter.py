@@ -24,7 +24,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from mm_fusion.geometry import skew
+from mm_fusion.geometry import RigidTransform, rotation_exp, skew
+from mm_fusion.pose.clones import POSE, Clones
 
 F64 = npt.NDArray[np.float64]
 
@@ -36,31 +37,10 @@ GYRO = slice(9, 12)
 ACCEL = slice(12, 15)
 SCALE = 15
 BIAS = slice(16, 18)
+_POSE_ROWS = [0, 1, 2, 6, 7, 8]
 
 _IDENTITY = np.eye(SIZE)
 _I3 = np.eye(3)
-
-
-def rotation_exp(x: float, y: float, z: float) -> F64:
-    """Rotation matrix [3,3] of a rotation vector (Rodrigues), plain floats for speed."""
-    angle2 = x * x + y * y + z * z
-    if angle2 < 1e-8:
-        a = 1.0 - angle2 / 6.0
-        b = 0.5 - angle2 / 24.0
-    else:
-        angle = math.sqrt(angle2)
-        a = math.sin(angle) / angle
-        b = (1.0 - math.cos(angle)) / angle2
-    xy, xz, yz = b * x * y, b * x * z, b * y * z
-    ax, ay, az = a * x, a * y, a * z
-    c = 1.0 - b * angle2
-    return np.array(
-        (
-            (c + b * x * x, xy - az, xz + ay),
-            (xy + az, c + b * y * y, yz - ax),
-            (xz - ay, yz + ax, c + b * z * z),
-        )
-    )
 
 
 class ErrorStateFilter:
@@ -78,6 +58,7 @@ class ErrorStateFilter:
         # What corrections have added so far: lets a past state be brought up to date.
         self.position_moved: F64 = np.zeros(3)
         self.velocity_moved: F64 = np.zeros(3)
+        self.clones: Clones | None = None
         self._gravity = gravity_mps2
         self._phi: F64 = np.eye(SIZE)
         self._steps = 0
@@ -193,6 +174,8 @@ class ErrorStateFilter:
         cov = self.covariance
         cov[BIAS, :] *= keep
         cov[:, BIAS] *= keep
+        if self.clones is not None:
+            self.clones.cross[BIAS] *= keep
         spread = variance * (1.0 - keep * keep)
         cov[16, 16] += spread
         cov[17, 17] += spread
@@ -202,15 +185,30 @@ class ErrorStateFilter:
         into the position unseen, which is then off by just as much the other way; ``present`` is
         new.
         """
-        cov = self.covariance
+        cov, clones = self.covariance, self.clones
+        if clones is not None:
+            shared = np.zeros(SIZE)
+            shared[:2] = past
+            clones.common_doubt(shared, self.position)
+            for k in (0, 1):
+                clones.cross[16 + k, k::POSE] -= past
         for k in (0, 1):
             cov[k, k] += past
             cov[16 + k, 16 + k] += past + present
             cov[k, 16 + k] -= past
             cov[16 + k, k] -= past
 
+    def doubt(self, variance: F64) -> None:
+        """Something unseen has gone wrong by ``variance`` [18]: where it is place or heading, the
+        way to here has gone wrong along with it."""
+        if self.clones is not None:
+            self.clones.common_doubt(variance, self.position)
+        self.covariance.flat[:: SIZE + 1] += variance
+
     def _spread(self, phi: F64, noise: F64) -> None:
         self.covariance = phi @ self.covariance @ phi.T
+        if self.clones is not None:
+            self.clones.cross = phi @ self.clones.cross
         self.covariance.flat[:: SIZE + 1] += noise
         self._steps += 1
         if self._steps % 256 == 0:
@@ -236,13 +234,74 @@ class ErrorStateFilter:
         no correction (and the covariance knows: Joseph's form holds for any gain).
         """
         carried = self.covariance @ jacobian.T
-        gain = carried @ np.linalg.inv(jacobian @ carried + variance)
+        spread = jacobian @ carried + variance
+        gain = carried @ np.linalg.inv(spread)
         if hold:
             gain[hold] = 0.0
-        self._inject(gain @ residual)
         keep = _IDENTITY - gain @ jacobian
+        clones = self.clones
+        if clones is not None:
+            theirs = clones.cross.T @ jacobian.T
+            learned = theirs @ np.linalg.inv(spread)
+            if hold:
+                for n, row in enumerate(_POSE_ROWS):
+                    if row in hold:
+                        learned[n::POSE] = 0.0
+            clones.correct(learned @ residual)
+            told = learned @ theirs.T
+            clones.own = clones.own - told - told.T + learned @ spread @ learned.T
+            clones.cross = keep @ (clones.cross - carried @ learned.T) + (
+                gain @ variance @ learned.T
+            )
+        self._inject(gain @ residual)
         cov = keep @ self.covariance @ keep.T + gain @ variance @ gain.T
         self.covariance = 0.5 * (cov + cov.T)
+
+    # ------------------------------------------------------------- motion between instants
+
+    def remember_pose(self, key: int) -> None:
+        """Keep a copy of the present pose under ``key``."""
+        if self.clones is None:
+            self.clones = Clones(SIZE)
+        self.clones.add(key, self.position, self.rotation, self.covariance, _POSE_ROWS)
+
+    def knows_poses(self, first: int, second: int) -> bool:
+        """Whether both copies are there."""
+        return self.clones is not None and {first, second} <= set(self.clones.keys)
+
+    def motion_test(
+        self, first: int, second: int, motion: RigidTransform, directions: F64, variance: F64
+    ) -> tuple[F64, F64, float]:
+        """A measured ``motion`` from one copy to another, of which ``directions`` [r,6] are known
+        (translation in the first's axes, rotation in the second's) with ``variance`` [r,r].
+
+        Answers the residual [r], the Jacobian [r,6n] and the squared Mahalanobis distance.
+        """
+        assert self.clones is not None
+        predicted, jacobian = self.clones.relative(first, second)
+        off = predicted.rotation.T @ motion.rotation
+        turned = 0.5 * np.array((off[2, 1] - off[1, 2], off[0, 2] - off[2, 0], off[1, 0] - off[0, 1]))
+        moved = motion.translation - predicted.translation
+        residual = directions @ np.concatenate([moved, turned])
+        jacobian = directions @ jacobian
+        spread = jacobian @ self.clones.own @ jacobian.T + variance
+        return residual, jacobian, float(residual @ np.linalg.solve(spread, residual))
+
+    def update_motion(self, jacobian: F64, residual: F64, variance: F64) -> None:
+        """Fuse a motion between copies: ``jacobian`` [m,6n] is of their errors."""
+        clones = self.clones
+        assert clones is not None
+        theirs = clones.own @ jacobian.T
+        ours = clones.cross @ jacobian.T
+        weight = np.linalg.inv(jacobian @ theirs + variance)
+        gain, learned = ours @ weight, theirs @ weight
+        keep = np.eye(len(theirs)) - learned @ jacobian
+        cov = self.covariance - gain @ ours.T
+        self.covariance = 0.5 * (cov + cov.T)
+        clones.cross = clones.cross - gain @ theirs.T
+        clones.own = keep @ clones.own @ keep.T + learned @ variance @ learned.T
+        clones.correct(learned @ residual)
+        self._inject(gain @ residual)
 
     def _inject(self, error: F64) -> None:
         self.position = self.position + error[POS]
@@ -261,6 +320,8 @@ class ErrorStateFilter:
     def turn(self, angle_rad: float) -> None:
         """Turn attitude and velocity about the vertical."""
         turn = rotation_exp(0.0, 0.0, angle_rad)
+        if self.clones is not None:
+            self.clones.turn(turn, self.position)
         velocity = turn @ self.velocity
         self.velocity_moved = self.velocity_moved + (velocity - self.velocity)
         self.velocity, self.rotation = velocity, turn @ self.rotation

@@ -18,7 +18,7 @@ from mm_fusion.pose.alignment import (
     global_from_local,
 )
 from mm_fusion.pose.estimator import Estimator
-from mm_fusion.pose.filter import SIZE, ErrorStateFilter
+from mm_fusion.pose.filter import POS, SIZE, ErrorStateFilter
 from mm_fusion.pose.gates import CHI2_999, GoodFix, Reacceptance
 from mm_fusion.pose.history import History, Piece, Whole
 from mm_fusion.pose.motion import first_filter
@@ -274,9 +274,9 @@ class GlobalEstimate:
         if passed_s > self._config.gps_blackout_s * (_LEADING if self._history.leads else 1.0):
             self._history.clear()  # dead reckoning across a blackout is not to judge by
         self._last_fix_ns = fix.stamp_ns
-        core.covariance.flat[: 3 * (len(core.covariance) + 1) : len(core.covariance) + 1] += (
-            self._config.position_walk**2 * passed_s
-        )
+        walked = np.zeros(SIZE)
+        walked[POS] = self._config.position_walk**2 * passed_s
+        core.doubt(walked)
         claimed = 0.5 * float(covariance[0, 0] + covariance[1, 1])
         receiver = self._receiver
         core.relax_gps_bias(passed_s, receiver.slow_m2, receiver.tau_s)
@@ -336,7 +336,9 @@ class GlobalEstimate:
         share = min(1.0, passed_s / _SURPRISE_S)
         self._surprise += share * (0.5 * flat - self._surprise)
         doubt = min(max(self._surprise - _DOUBT_FROM, 0.0), 10.0)
-        core.covariance[8, 8] += _DOUBT_RAD2 * passed_s * doubt
+        turned = np.zeros(SIZE)
+        turned[8] = _DOUBT_RAD2 * passed_s * doubt
+        core.doubt(turned)
 
     def _height_counts(self, fix: GoodFix, residual: F64, height: float) -> bool:
         """Heights jump more than positions do; a bad one does not cost the fix."""
