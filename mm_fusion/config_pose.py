@@ -182,3 +182,40 @@ class PoseConfig:
         low=0.1,
         high=3600.0,
     )
+    lidar_odometry: bool = param(
+        False,
+        "Measure motion from sweep to sweep of the first LIDAR (takes the package small_gicp, and"
+        " a third of a core for 64 beams at 10 Hz)",
+    )
+    lidar_voxel_m: float = param(
+        0.5, "Sweeps are thinned to one point per cube of this size", unit="m", low=0.05, high=5.0
+    )
+    lidar_map_voxel_m: float = param(
+        1.0, "Cell of the map sweeps are aligned with", unit="m", low=0.1, high=10.0
+    )
+    lidar_range_m: float = param(
+        80.0, "Points farther off are not registered", unit="m", low=5.0, high=300.0
+    )
+    lidar_sigma_m: float = param(
+        0.05,
+        "Error of a thinned point along its surface's normal, with what the alignment adds to it",
+        unit="m",
+        low=0.001,
+        high=1.0,
+    )
+    lidar_floor_m: float = param(
+        0.002, "Error of a sweep's motion that no point tells", unit="m", low=0.0, high=1.0
+    )
+    lidar_floor_rad: float = param(
+        1e-4, "Error of a sweep's rotation that no point tells", unit="rad", low=0.0, high=0.1
+    )
+    lidar_drift: float = param(
+        0.002, "Error of a sweep's motion in proportion to the way", low=0.0, high=0.5
+    )
+    lidar_degenerate: float = param(
+        0.02,
+        "A direction that a sweep's surfaces tell less about (mean square of a point's share) gets"
+        " no weight",
+        low=0.0,
+        high=0.3,
+    )

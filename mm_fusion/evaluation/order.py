@@ -11,12 +11,11 @@ import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from mm_fusion import wire
 from mm_fusion.config import Config
 from mm_fusion.evaluation.bags import Bag
 from mm_fusion.evaluation.topics import Inputs
+from mm_fusion.perception.clouds import span_ns
 from mm_fusion.samples import NS_PER_S, CameraFrame, CameraModel, LidarSweep
 from mm_fusion.wire import FrameTransforms
 
@@ -116,14 +115,7 @@ def _instant_ns(sample: wire.Decoded) -> int:
 
 def newest_point_ns(sweep: LidarSweep) -> int:
     """The instant of a sweep's newest point, at least its stamp and at most a second after it."""
-    if not sweep.time_field or not len(sweep.points):
-        return sweep.stamp_ns
-    offset_ns = sweep.points[sweep.time_field].astype(np.float64) * sweep.time_unit_ns
-    finite = offset_ns[np.isfinite(offset_ns)]
-    if not len(finite):
-        return sweep.stamp_ns
-    after_ns = sweep.time_offset_ns + float(finite.max())
-    return sweep.stamp_ns + round(min(max(after_ns, 0.0), NS_PER_S))
+    return span_ns(sweep)[1]
 
 
 def in_stamp_order(arrivals: Iterable[Arrival], config: Config) -> Iterator[Arrival]:

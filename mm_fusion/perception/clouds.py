@@ -142,6 +142,21 @@ class CloudPlacer:
             np.multiply(exact, 1e-9, out=out[part], casting="same_kind")
 
 
+def span_ns(sweep: LidarSweep) -> tuple[int, int]:
+    """The instants of a sweep's oldest and newest point; its stamp lies between them, and neither
+    is more than MAX_AGE_S from it."""
+    if not sweep.time_field or not len(sweep.points):
+        return sweep.stamp_ns, sweep.stamp_ns
+    offset_ns = sweep.points[sweep.time_field].astype(np.float64) * sweep.time_unit_ns
+    finite = offset_ns[np.isfinite(offset_ns)]
+    if not len(finite):
+        return sweep.stamp_ns, sweep.stamp_ns
+    most_ns = MAX_AGE_S * NS_PER_S
+    before_ns = max(min(sweep.time_offset_ns + float(finite.min()), 0.0), -most_ns)
+    after_ns = min(max(sweep.time_offset_ns + float(finite.max()), 0.0), most_ns)
+    return sweep.stamp_ns + round(before_ns), sweep.stamp_ns + round(after_ns)
+
+
 def _course(motion: MotionBuffer, seconds: F32, stamp_ns: int) -> MotionPolynomial | None:
     if not len(seconds):
         return None

@@ -36,9 +36,7 @@ class Clones:
         if len(self.keys) == MOST:
             self.drop(self.keys[0])
         between = self.cross[rows]
-        self.own = np.block(
-            [[self.own, between.T], [between, covariance[np.ix_(rows, rows)]]]
-        )
+        self.own = np.block([[self.own, between.T], [between, covariance[np.ix_(rows, rows)]]])
         self.cross = np.hstack([self.cross, covariance[:, rows]])
         self.keys.append(key)
         self.positions.append(position)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +53,7 @@ class Estimator:
         self.stamp_ns = stamp_ns
         self._config = config
         self._base = base
-        self._past: deque[tuple[int, F64, F64, F64, F64, F64]] = deque()
+        self._past: deque[tuple[int, F64, F64, F64, F64, F64, F64]] = deque()
         self._keep_ns = int((config.gps_max_delay_s + 0.2) * NS_PER_S)
         self._owed: tuple[F64, float, int] | None = None  # place, heading, until when
         self._continuous = continuous
@@ -79,6 +80,7 @@ class Estimator:
                 core.rotation,
                 core.position_moved,
                 core.velocity_moved,
+                core.rotation_moved,
             )
         )
         while past[0][0] < self.stamp_ns - self._keep_ns:
@@ -112,15 +114,25 @@ class Estimator:
         nearest = after[3] if share > 0.5 else before[3]
         return start + (end - start) * share, v_start + (v_end - v_start) * share, nearest
 
-    def path(self, from_ns: int) -> list[tuple[int, F64, F64]]:
-        """Stamps, positions [3] and rotations [3,3] since an instant, one before it included:
-        as they were carried forward, without what was corrected meanwhile."""
-        out: list[tuple[int, F64, F64]] = []
-        for stamp_ns, position, _, rotation, moved, _ in reversed(self._past):
-            out.append((stamp_ns, position - moved, rotation))
-            if stamp_ns <= from_ns:
+    def path(self, from_ns: int) -> list[tuple[int, RigidTransform]]:
+        """The way since an instant as it was reckoned, step by step, without what corrections of
+        the filter added meanwhile: stamps, and poses relative to the first, which is the last one
+        not after ``from_ns``."""
+        steps = []
+        for entry in reversed(self._past):
+            steps.append(entry)
+            if entry[0] <= from_ns:
                 break
-        return out[::-1]
+        steps.reverse()
+        here = RigidTransform.identity()
+        out = [(steps[0][0], here)]
+        for before, after in pairwise(steps):
+            start = before[1] + (after[4] - before[4])
+            turned = after[6] @ before[6].T @ before[3]
+            step = RigidTransform.trusted(turned.T @ after[3], turned.T @ (after[1] - start))
+            here = here @ step
+            out.append((after[0], here))
+        return out
 
     # ------------------------------------------------------------------------ measurements
 

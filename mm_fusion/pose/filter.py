@@ -58,6 +58,7 @@ class ErrorStateFilter:
         # What corrections have added so far: lets a past state be brought up to date.
         self.position_moved: F64 = np.zeros(3)
         self.velocity_moved: F64 = np.zeros(3)
+        self.rotation_moved: F64 = np.eye(3)
         self.clones: Clones | None = None
         self._gravity = gravity_mps2
         self._phi: F64 = np.eye(SIZE)
@@ -280,7 +281,9 @@ class ErrorStateFilter:
         assert self.clones is not None
         predicted, jacobian = self.clones.relative(first, second)
         off = predicted.rotation.T @ motion.rotation
-        turned = 0.5 * np.array((off[2, 1] - off[1, 2], off[0, 2] - off[2, 0], off[1, 0] - off[0, 1]))
+        turned = 0.5 * np.array(
+            (off[2, 1] - off[1, 2], off[0, 2] - off[2, 0], off[1, 0] - off[0, 1])
+        )
         moved = motion.translation - predicted.translation
         residual = directions @ np.concatenate([moved, turned])
         jacobian = directions @ jacobian
@@ -312,6 +315,7 @@ class ErrorStateFilter:
         self.velocity_moved = self.velocity_moved + (velocity - self.velocity)
         self.velocity = velocity
         self.rotation = turn @ self.rotation
+        self.rotation_moved = turn @ self.rotation_moved
         self.gyro_bias = self.gyro_bias + error[GYRO]
         self.accel_bias = self.accel_bias + error[ACCEL]
         self.wheel_scale += float(error[SCALE])
@@ -325,6 +329,7 @@ class ErrorStateFilter:
         velocity = turn @ self.velocity
         self.velocity_moved = self.velocity_moved + (velocity - self.velocity)
         self.velocity, self.rotation = velocity, turn @ self.rotation
+        self.rotation_moved = turn @ self.rotation_moved
 
     # ------------------------------------------------------------------------ what it says
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from mm_fusion.pose.estimator import Estimator
 from mm_fusion.pose.filter import VEL
 from mm_fusion.pose.gates import SLIP_GATE, DatumFinder, GoodFix, StampGate, screen_fix
 from mm_fusion.pose.globally import GlobalEstimate
+from mm_fusion.pose.lidar_odometry import LidarOdometry, SweepJob, SweepMotion
 from mm_fusion.pose.motion import (
     ImuMotion,
     WheelMotion,
@@ -35,10 +37,12 @@ from mm_fusion.pose.motion import (
 )
 from mm_fusion.pose.mounting import Extrinsics, ImuMounting
 from mm_fusion.pose.standstill import RestMeasurement, Standstill
+from mm_fusion.pose.sweeps import Sweeps
 from mm_fusion.samples import (
     NS_PER_S,
     GnssFix,
     ImuSample,
+    LidarSweep,
     PoseEstimate,
     Reason,
     Rejection,
@@ -60,11 +64,21 @@ class PosePipeline:
     """``add`` samples in the order they come; answers are estimates (local, then global) at the
     sample's stamp, and typed rejections, also of samples that had waited.
 
-    ``frames`` gives the sensors' poses in the base frame and may be filled while running.
+    ``frames`` gives the sensors' poses in the base frame and may be filled while running. With
+    ``pose.lidar_odometry`` sweeps are registered at once, unless ``hand_over`` takes them to be
+    registered elsewhere (by ``self.odometry``, whose answer comes back by ``add_motion``).
     """
 
-    def __init__(self, config: Config, frames: FrameTree) -> None:
+    def __init__(
+        self,
+        config: Config,
+        frames: FrameTree,
+        hand_over: Callable[[SweepJob], None] | None = None,
+    ) -> None:
         self._config = config.pose
+        self.odometry = LidarOdometry(config.pose) if config.pose.lidar_odometry else None
+        self._hand_over = hand_over
+        self._drives = 0
         self._frame_names = config.frames
         self._frames = frames
         self._stamps = StampGate(config.pose.time_jump_s)
@@ -79,6 +93,8 @@ class PosePipeline:
         self._extrinsics = Extrinsics(self._frames, names.base)
         self._datum_finder = DatumFinder(config)
         self._standstill = Standstill(config)
+        self._drives += 1
+        self._sweeps = Sweeps(config, self._drives)
         self._imu_motion = ImuMotion(config)
         self._wheel_motion = WheelMotion(config)
         self._rested = False
@@ -108,6 +124,9 @@ class PosePipeline:
             return self._add_wheels(sample)
         if isinstance(sample, GnssFix):
             return self._add_fix(sample)
+        if isinstance(sample, LidarSweep) and self.odometry is not None:
+            refused = self._sweeps.take(sample, self._local)
+            return ([refused] if refused else []) + self._drain()
         kind = type(sample).__name__
         return [Rejection(sample.sensor, sample.stamp_ns, Reason.UNKNOWN_SENSOR, kind)]
 
@@ -198,6 +217,7 @@ class PosePipeline:
         still = self._mounting.still and not (moving and not self._standstill.wheels_rest())
         if self._local is None:
             self._begin_local(sample.stamp_ns, force, still, self._compass(sample) or 0.0)
+            self._forget_before_start()
         for estimator in self._estimators():
             turn_to(estimator.core, force, still, estimator.core.yaw_rad(), self._config)
             if still:
@@ -211,6 +231,13 @@ class PosePipeline:
         self._local = Estimator(
             self._config, names.odom, names.base, core, stamp_ns, continuous=True
         )
+
+    def _forget_before_start(self) -> None:
+        """Of the wheels that waited, the last tells the speed to begin with; the others tell of a
+        time before the filter, and where the vehicle gains speed they would contradict it."""
+        wheels = [m for m in self._pending if isinstance(m, Wheels)]
+        for old in wheels[:-1]:
+            self._pending.remove(old)
 
     def _watch(self, stamp_ns: int, gyro: F64, accel: F64) -> RestMeasurement | None:
         assert self._local is not None
@@ -286,14 +313,37 @@ class PosePipeline:
                 refused = self._apply_fix(measurement)
             if refused is not None:
                 answers.append(refused)
+        return answers + self._register()
+
+    def _register(self) -> Answers:
+        """Have the sweeps registered that the filters have passed."""
+        if self._local is None:
+            return []
+        answers: Answers = []
+        for job in self._sweeps.due(
+            self._local, self._estimators(), self._extrinsics, self._standstill.resting
+        ):
+            if isinstance(job, Rejection):
+                answers.append(job)
+            elif self._hand_over is not None:
+                self._hand_over(job)
+            elif self.odometry is not None:
+                answers += self.add_motion(self.odometry.register(job))
         return answers
+
+    def add_motion(self, outcome: SweepMotion | Rejection) -> Answers:
+        """Take what came of a registration; rejections, where nothing was made of it."""
+        refused = self._sweeps.fuse(outcome, self._local, self._estimators())
+        return [refused] if refused else []
 
     def _apply_wheels(self, wheels: Wheels) -> Rejection | None:
         assert self._local is not None
         if self._standstill.resting:
             return None  # standing is already known better than wheels tell it
         slipping_s = (wheels.stamp_ns - (self._slip_since_ns or wheels.stamp_ns)) / NS_PER_S
-        gate = SLIP_GATE if slipping_s < _SLIP_S else 0.0
+        # A LIDAR that sees the way gone knows better than wheels that spin.
+        told = self._heard(self._sweeps.forward_ns, wheels.stamp_ns, _SLIP_S)
+        gate = SLIP_GATE if slipping_s < _SLIP_S or told else 0.0
         ratio = self._local.fuse_wheels(
             wheels.stamp_ns, wheels.linear, wheels.linear_variance, gate
         )
@@ -374,7 +424,12 @@ class PosePipeline:
             *self._extrinsics.warnings(),
             *self._said.values(),
             *self._global.warnings(),
+            *self._sweeps.warnings(),
         ]
+
+    def sweep_counts(self) -> dict[str, int]:
+        """What became of LIDAR sweeps; nothing without LIDAR odometry."""
+        return {} if self.odometry is None else self._sweeps.report()
 
     def reset(self) -> None:
         """Begin both estimates anew; the datum stays."""
