@@ -14,7 +14,7 @@ from pathlib import Path
 
 from machine import SetupError, succeeds
 
-NAMES = ("tf2_msgs", "vision_msgs")
+NAMES = ("tf2_msgs", "vision_msgs", "geographic_msgs", "robot_localization")  # each after its own
 
 # Directories of the machine on which the ROS wheels were built, as their CMake files name them.
 WHEEL_INCLUDE = re.compile(r"/opt/python/cp\d+-cp\d+/include/python3\.\d+")
@@ -48,13 +48,23 @@ if any(os.environ.get(name) != value for name, value in _wanted.items()):
 def sources(root: Path, name: str) -> list[Path]:
     """The files of a message package."""
     folder = root / "interfaces" / name
-    return [folder / "CMakeLists.txt", folder / "package.xml", *sorted(folder.glob("msg/*.msg"))]
+    return [folder / "CMakeLists.txt", folder / "package.xml", *definitions(folder)]
+
+
+def definitions(folder: Path) -> list[Path]:
+    """The messages and services of a package."""
+    return sorted([*folder.glob("msg/*.msg"), *folder.glob("srv/*.srv")])
+
+
+def _module(name: str) -> str:
+    """What must be importable where the package is there: of one, only services are used."""
+    return f"{name}.srv" if name == "robot_localization" else f"{name}.msg"
 
 
 def absent(environ: Mapping[str, str], python: str) -> tuple[str, ...]:
     """The message packages that the sourced ROS does not have."""
     return tuple(
-        name for name in NAMES if not succeeds([python, "-c", f"import {name}.msg"], environ)
+        name for name in NAMES if not succeeds([python, "-c", f"import {_module(name)}"], environ)
     )
 
 
@@ -95,7 +105,7 @@ def build(
         mend_wheel_targets(prefix, *done.stdout.splitlines())
     for name in names:
         _build_one(root, name, prefix, environ)
-    check = "; ".join(f"import {name}.msg" for name in names)
+    check = "; ".join(f"import {_module(name)}" for name in names)
     if not succeeds([str(python), "-c", check], environ):
         raise SetupError(f"built, but cannot be imported: {python} -c '{check}'")
 

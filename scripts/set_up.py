@@ -178,7 +178,7 @@ def check_libraries(env: Environment) -> None:
 
 
 def build_interfaces(env: Environment) -> None:
-    """vision_msgs and tf2_msgs, where the ROS in use has none."""
+    """The message packages of interfaces/, where the ROS in use has none."""
     absent = (
         message_packages.absent(env.environ, sys.executable)
         if env.with_ros

@@ -111,6 +111,7 @@ def test_the_packages_build_what_lies_in_them() -> None:
         listed = {
             line.strip()
             for line in (folder / "CMakeLists.txt").read_text().splitlines()
-            if line.strip().endswith(".msg")
+            if line.strip().endswith((".msg", ".srv"))
         }
-        assert listed == {f"msg/{path.name}" for path in folder.glob("msg/*.msg")}
+        found = [*folder.glob("msg/*.msg"), *folder.glob("srv/*.srv")]
+        assert listed == {path.relative_to(folder).as_posix() for path in found}

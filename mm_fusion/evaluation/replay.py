@@ -139,6 +139,7 @@ class _Drive:
             datum=self.roads.pose.datum,
             warnings=self.roads.warnings(),
             clocks=clocks.summary(),
+            lidar_odometry=self.roads.pose.sweep_counts(),
             timing={
                 "wall_s": round(spent_s, 3),
                 "bag_s": round(span_ns / NS_PER_S, 3),

@@ -46,15 +46,22 @@ class Roads:
             return [sample]
         if isinstance(sample, (FrameTransforms, CameraModel)):
             return list(learn(self.calibration, sample, self._config))
-        if isinstance(sample, (CameraFrame, LidarSweep)):
-            return list(self.perception.add(sample)) if self.perception else []
         answers: list[Answer] = []
+        if isinstance(sample, (CameraFrame, LidarSweep)):
+            if self.perception:
+                answers += self.perception.add(sample)
+            if not (isinstance(sample, LidarSweep) and self._registered(sample.sensor)):
+                return answers
         for estimate in self.pose.add(sample):
             answers.append(estimate)
             if self.perception and isinstance(estimate, PoseEstimate):
                 if estimate.frame_id == self._config.frames.odom:
                     answers += self.perception.add_motion(estimate)
         return answers
+
+    def _registered(self, lidar: str) -> bool:
+        """Whether the pose road measures motion with this LIDAR."""
+        return self._config.pose.lidar_odometry and lidar == self._config.topics.lidars[0]
 
     def finish(self) -> list[Answer]:
         """What is still waiting, at the end of the data."""

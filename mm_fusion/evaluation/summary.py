@@ -90,11 +90,13 @@ def summarize(
     warnings: list[str],
     timing: Mapping[str, float],
     clocks: Mapping[str, Any] | None = None,
+    lidar_odometry: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The summary of a run.
 
     ``source`` says where the data came from (``kind``, ``bag``, ``topics``), ``network`` which
-    network answered, ``timing`` how long the run took, ``clocks`` how the sensors' clocks stood.
+    network answered, ``timing`` how long the run took, ``clocks`` how the sensors' clocks stood,
+    ``lidar_odometry`` what became of the sweeps on the pose road.
     """
     default = parameters.flatten(Config())
     values = parameters.flatten(config)
@@ -109,6 +111,7 @@ def summarize(
         "network": None if network is None else dict(network),
         "warnings": list(warnings),
         "clocks": None if clocks is None else dict(clocks),
+        "lidar_odometry": dict(lidar_odometry) if lidar_odometry else None,
         "parameters": {n: v for n, v in values.items() if v != default[n]},
         "latency_ms": latency_ms,
         "timing": dict(timing),

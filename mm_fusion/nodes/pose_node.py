@@ -13,7 +13,7 @@ from geometry_msgs.msg import (
     TwistWithCovarianceStamped,
 )
 from nav_msgs.msg import Odometry
-from sensor_msgs.msg import Imu, NavSatFix
+from sensor_msgs.msg import Imu, NavSatFix, PointCloud2
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
@@ -24,11 +24,14 @@ from mm_fusion.nodes import messages, qos
 from mm_fusion.nodes.diagnostics import Report
 from mm_fusion.nodes.intake import Intake
 from mm_fusion.nodes.managed import ManagedNode, run_process
+from mm_fusion.nodes.sweep_worker import SweepWorker
 from mm_fusion.nodes.transforms import TransformInput
+from mm_fusion.pose.lidar_odometry import SweepJob
 from mm_fusion.pose.pipeline import PosePipeline
 from mm_fusion.samples import NS_PER_S, PoseEstimate, Rejection, Sample
 from mm_fusion.wire import StampedTransform
 
+CLOUD = "sensor_msgs/msg/PointCloud2"
 WHEEL_CLASSES: dict[str, type] = {
     "nav_msgs/msg/Odometry": Odometry,
     "geometry_msgs/msg/TwistStamped": TwistStamped,
@@ -68,10 +71,14 @@ class PoseNode(ManagedNode):
         self._config = config
         frames = FrameTree()
         self._frames = frames
-        self._pipeline = PosePipeline(config, frames)
+        self._lidar = config.topics.lidars[0] if config.pose.lidar_odometry else ""
+        hand_over = self._hand_over if self._lidar else None
+        self._pipeline = PosePipeline(config, frames, hand_over)
+        self._worker: SweepWorker | None = None
+        self._lidars = wire.Lidars(config.lidar, config.topics.lidars)
         topics = config.topics
         self._intake = Intake(
-            (topics.gps, topics.imu, topics.wheels),
+            (topics.gps, topics.imu, topics.wheels, *filter(None, (self._lidar,))),
             config,
             lambda: self.get_clock().now().nanoseconds,
         )
@@ -114,6 +121,18 @@ class PoseNode(ManagedNode):
                 )
             )
 
+        if self._lidar:
+            self._worker = SweepWorker(self._config.pose, self.get_logger().error)
+            self._inputs.append(
+                self.create_subscription(
+                    PointCloud2,
+                    self._lidar,
+                    self._on_cloud,
+                    qos.sensor(),
+                    raw=True,
+                    qos_overriding_options=qos.overridable(),
+                )
+            )
         self._inputs.append(
             self.create_subscription(
                 PoseWithCovarianceStamped, "initialpose", self._on_initial_pose, qos.result()
@@ -128,6 +147,18 @@ class PoseNode(ManagedNode):
         if self._transforms is not None:
             self._transforms.close()
             self._transforms = None
+        self._close_worker()
+
+    def _close_worker(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
+
+    def destroy_node(self) -> None:
+        """End the worker, too, where an error in the receiving thread has left it waiting."""
+        if self._outputs:
+            self._close_worker()
+        super().destroy_node()
 
     def release(self) -> None:
         """Close the outputs."""
@@ -145,10 +176,35 @@ class PoseNode(ManagedNode):
         for answer in [sample] if isinstance(sample, Rejection) else self._add(sample):
             self._answer(answer)
 
+    def _on_cloud(self, raw: bytes) -> None:
+        arrival_ns = self._intake.arrived(self._lidar)
+        sample = wire.decode(CLOUD, raw, self._lidar, self._lidars, arrival_ns)
+        for text in self._lidars.news():
+            self.get_logger().info(text)
+        if isinstance(sample, Sample):
+            self._intake.stamped(self._lidar, sample.stamp_ns, arrival_ns)
+        for answer in [sample] if isinstance(sample, Rejection) else self._add(sample):
+            self._answer(answer)
+
+    def _hand_over(self, job: SweepJob) -> None:
+        if self._worker is None:
+            return
+        given_up = self._worker.put(job)
+        if given_up is not None:
+            self._reject(self._pipeline.give_up(given_up))
+
+    def _take_outcomes(self) -> None:
+        """What has come of the sweeps meanwhile."""
+        if self._worker is not None:
+            for outcome in self._worker.outcomes():
+                for answer in self._pipeline.add_motion(outcome):
+                    self._answer(answer)
+
     def _add(self, sample: Any) -> list[PoseEstimate | Rejection]:
         assert isinstance(sample, Sample)
         if self._transforms is not None and sample.frame_id:
             self._transforms.needed.add(sample.frame_id)
+        self._take_outcomes()
         return self._pipeline.add(sample)  # type: ignore[arg-type]
 
     def _on_initial_pose(self, message: PoseWithCovarianceStamped) -> None:
@@ -224,6 +280,7 @@ class PoseNode(ManagedNode):
         report = Report("pose", "local and global pose known")
         self._intake.report_to(report)
         report.put_all("published", self._published)
+        report.put_all("lidar_odometry", self._pipeline.sweep_counts())
         report.put("warnings", "; ".join(self._pipeline.warnings()))
         self._report_accuracy(report)
         if self._transforms is None:

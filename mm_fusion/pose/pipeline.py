@@ -24,7 +24,7 @@ from mm_fusion.pose.estimator import Estimator
 from mm_fusion.pose.filter import VEL
 from mm_fusion.pose.gates import SLIP_GATE, DatumFinder, GoodFix, StampGate, screen_fix
 from mm_fusion.pose.globally import GlobalEstimate
-from mm_fusion.pose.lidar_odometry import LidarOdometry, SweepJob, SweepMotion
+from mm_fusion.pose.lidar_odometry import LidarOdometry, SweepJob, SweepMotion, library
 from mm_fusion.pose.motion import (
     ImuMotion,
     WheelMotion,
@@ -66,7 +66,7 @@ class PosePipeline:
 
     ``frames`` gives the sensors' poses in the base frame and may be filled while running. With
     ``pose.lidar_odometry`` sweeps are registered at once, unless ``hand_over`` takes them to be
-    registered elsewhere (by ``self.odometry``, whose answer comes back by ``add_motion``).
+    registered elsewhere: what comes of them is brought back by ``add_motion``.
     """
 
     def __init__(
@@ -76,7 +76,10 @@ class PosePipeline:
         hand_over: Callable[[SweepJob], None] | None = None,
     ) -> None:
         self._config = config.pose
-        self.odometry = LidarOdometry(config.pose) if config.pose.lidar_odometry else None
+        self._odometry: LidarOdometry | None = None
+        if config.pose.lidar_odometry:
+            library()  # where it is missing, that is said at once
+            self._odometry = None if hand_over else LidarOdometry(config.pose)
         self._hand_over = hand_over
         self._drives = 0
         self._frame_names = config.frames
@@ -124,7 +127,7 @@ class PosePipeline:
             return self._add_wheels(sample)
         if isinstance(sample, GnssFix):
             return self._add_fix(sample)
-        if isinstance(sample, LidarSweep) and self.odometry is not None:
+        if isinstance(sample, LidarSweep) and self._config.lidar_odometry:
             refused = self._sweeps.take(sample, self._local)
             return ([refused] if refused else []) + self._drain()
         kind = type(sample).__name__
@@ -327,14 +330,18 @@ class PosePipeline:
                 answers.append(job)
             elif self._hand_over is not None:
                 self._hand_over(job)
-            elif self.odometry is not None:
-                answers += self.add_motion(self.odometry.register(job))
+            elif self._odometry is not None:
+                answers += self.add_motion(self._odometry.register(job))
         return answers
 
     def add_motion(self, outcome: SweepMotion | Rejection) -> Answers:
         """Take what came of a registration; rejections, where nothing was made of it."""
         refused = self._sweeps.fuse(outcome, self._local, self._estimators())
         return [refused] if refused else []
+
+    def give_up(self, job: SweepJob) -> Rejection:
+        """A sweep that was handed over is not going to be registered."""
+        return self._sweeps.give_up(job, self._estimators())
 
     def _apply_wheels(self, wheels: Wheels) -> Rejection | None:
         assert self._local is not None
@@ -429,7 +436,7 @@ class PosePipeline:
 
     def sweep_counts(self) -> dict[str, int]:
         """What became of LIDAR sweeps; nothing without LIDAR odometry."""
-        return {} if self.odometry is None else self._sweeps.report()
+        return self._sweeps.report() if self._config.lidar_odometry else {}
 
     def reset(self) -> None:
         """Begin both estimates anew; the datum stays."""

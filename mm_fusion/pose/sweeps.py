@@ -87,6 +87,15 @@ class Sweeps:
                 )
         return out
 
+    def give_up(self, job: SweepJob, others: list[Estimator]) -> Rejection:
+        """A sweep will not be registered; the pose remembered for it is forgotten."""
+        self.counts["refused"] += 1
+        for estimator in others:
+            if estimator.core.clones is not None:
+                estimator.core.clones.drop(job.stamp_ns)
+        detail = "a newer sweep took its place: registering is slower than the LIDAR"
+        return Rejection(job.sweep.sensor, job.stamp_ns, Reason.SUPERSEDED, detail)
+
     def fuse(
         self, outcome: SweepMotion | Rejection, local: Estimator | None, others: list[Estimator]
     ) -> Rejection | None:
