@@ -143,16 +143,18 @@ class Estimator:
         directions: F64,
         variance: F64,
         gate: float,
+        untold: tuple[str, ...] = (),
     ) -> float:
         """How the base moved between two remembered poses, in the ``directions`` [r,6] in which
         that is known. Answers the squared Mahalanobis distance; above ``gate`` (0: no gate)
-        nothing is fused."""
+        nothing is fused. What ``untold`` axes would tell is not learned from the others."""
         core = self.core
         residual, jacobian, ratio = core.motion_test(*keys, motion, directions, variance)
         if gate and ratio > gate:
             return ratio
         place, yaw = core.position, core.yaw_rad()
-        core.update_motion(jacobian, residual, variance)
+        hold = [row for axis, row in (("forward", SCALE), ("yaw", 11)) if axis in untold]
+        core.update_motion(jacobian, residual, variance, hold)
         if self._continuous:
             moved, turned = core.position - place, wrap_angle_rad(core.yaw_rad() - yaw)
             before = self._owed or (np.zeros(3), 0.0, 0)

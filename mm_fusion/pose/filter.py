@@ -250,7 +250,8 @@ class ErrorStateFilter:
                         learned[n::POSE] = 0.0
             clones.correct(learned @ residual)
             told = learned @ theirs.T
-            clones.own = clones.own - told - told.T + learned @ spread @ learned.T
+            own = clones.own - told - told.T + learned @ spread @ learned.T
+            clones.own = 0.5 * (own + own.T)
             clones.cross = keep @ (clones.cross - carried @ learned.T) + (
                 gain @ variance @ learned.T
             )
@@ -290,21 +291,26 @@ class ErrorStateFilter:
         spread = jacobian @ self.clones.own @ jacobian.T + variance
         return residual, jacobian, float(residual @ np.linalg.solve(spread, residual))
 
-    def update_motion(self, jacobian: F64, residual: F64, variance: F64) -> None:
-        """Fuse a motion between copies: ``jacobian`` [m,6n] is of their errors."""
+    def update_motion(self, jacobian: F64, residual: F64, variance: F64, hold: list[int]) -> None:
+        """Fuse a motion between copies: ``jacobian`` [m,6n] is of their errors; ``hold`` as in
+        ``update``."""
         clones = self.clones
         assert clones is not None
-        theirs = clones.own @ jacobian.T
-        ours = clones.cross @ jacobian.T
-        weight = np.linalg.inv(jacobian @ theirs + variance)
-        gain, learned = ours @ weight, theirs @ weight
-        keep = np.eye(len(theirs)) - learned @ jacobian
-        cov = self.covariance - gain @ ours.T
-        self.covariance = 0.5 * (cov + cov.T)
-        clones.cross = clones.cross - gain @ theirs.T
-        clones.own = keep @ clones.own @ keep.T + learned @ variance @ learned.T
-        clones.correct(learned @ residual)
-        self._inject(gain @ residual)
+        # As one state with the copies, in Joseph's form: what rounding leaves of a difference
+        # between a fresh copy and the pose it was made of would grow from sweep to sweep.
+        joint = np.block([[self.covariance, clones.cross], [clones.cross.T, clones.own]])
+        whole = np.hstack([np.zeros((len(jacobian), SIZE)), jacobian])
+        carried = joint @ whole.T
+        gain = carried @ np.linalg.inv(whole @ carried + variance)
+        gain[hold] = 0.0
+        keep = np.eye(len(joint)) - gain @ whole
+        joint = keep @ joint @ keep.T + gain @ variance @ gain.T
+        joint = 0.5 * (joint + joint.T)
+        self.covariance = joint[:SIZE, :SIZE]
+        clones.cross, clones.own = joint[:SIZE, SIZE:], joint[SIZE:, SIZE:]
+        error = gain @ residual
+        clones.correct(error[SIZE:])
+        self._inject(error[:SIZE])
 
     def _inject(self, error: F64) -> None:
         self.position = self.position + error[POS]

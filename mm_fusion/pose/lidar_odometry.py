@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,14 +37,17 @@ _NEIGHBOURS = 10
 _MAX_ITERATIONS = 20
 _INLIERS = 0.5  # of the points must find their place in the map, else the sweep is lost in it
 _MAP_SWEEPS = 100  # a voxel that the last so many sweeps did not meet is forgotten
+_SETTLED_M = 5e-4
 _NEAREST_M = 1.5  # the vehicle itself
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SweepJob:
     """A sweep to register: ``motion`` covers its points up to ``stamp_ns``, the instant it is
-    deskewed to; ``odom_from_base`` is where dead reckoning has the base then. Another ``drive``
-    than the last job's means that dead reckoning has begun anew."""
+    deskewed to; ``odom_from_base`` is where dead reckoning has the base then. What deskewing may
+    have left is told by ``span_s``, how long the sweep took, and ``twist_variance`` [6] of
+    (linear, angular) velocity. Another ``drive`` than the last job's means that dead reckoning
+    has begun anew."""
 
     drive: int
     sweep: LidarSweep
@@ -52,6 +55,8 @@ class SweepJob:
     base_from_lidar: RigidTransform
     motion: MotionBuffer
     odom_from_base: RigidTransform
+    span_s: float
+    twist_variance: F64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,23 +112,15 @@ class LidarOdometry:
         last = self._last
         if last is None or last.drive != job.drive:
             return self._begin(job, cloud)
-        guess = last.odom_from_base.inverse() @ job.odom_from_base
-        found = self._gicp.align(
-            self._map,
-            cloud,
-            (self._pose @ guess).matrix(),
-            max_correspondence_distance=self._config.lidar_map_voxel_m,
-            num_threads=1,
-            max_iterations=_MAX_ITERATIONS,
-        )
-        met = found.num_inliers / cloud.size()
-        placed: F64 = np.asarray(found.T_target_source)
-        if met < _INLIERS or not np.isfinite(placed).all():
+        guess = self._pose @ last.odom_from_base.inverse() @ job.odom_from_base
+        told = surroundings(cloud.points()[:, :3], cloud.normals()[:, :3])
+        found = self._align(cloud, guess, told)
+        if found is None:
             self._begin(job, cloud)
-            detail = f"{100.0 * met:.0f} % of it fits the sweeps before: a new map begins with it"
+            detail = f"most of it does not fit the {_MAP_SWEEPS} sweeps before: a new map begins"
             return Rejection(job.sweep.sensor, job.stamp_ns, Reason.OUTLIER, detail)
-        answer = self._worth(job, last, guess, placed, cloud, found.iterations)
-        self._keep(job, cloud, self._pose @ answer.motion)
+        answer = self._worth(job, last, self._pose.inverse() @ found[0], told, found[1])
+        self._keep(job, cloud, found[0])
         return answer
 
     # ----------------------------------------------------------------------------- steps
@@ -149,68 +146,97 @@ class LidarOdometry:
         self._map.insert(cloud, pose.matrix())
         self._pose, self._last = pose, job
 
+    def _align(
+        self, cloud: Any, guess: RigidTransform, told: Surroundings
+    ) -> tuple[RigidTransform, int] | None:
+        """Where the cloud fits the map, and in how many steps; None where most of it does not.
+
+        Where the surfaces do not tell everything, each step is taken in the told directions alone.
+        """
+        kept = told.basis[:, told.eigenvalues >= self._config.lidar_degenerate]
+        whole = kept.shape[1] == len(AXES)
+        pose, steps, found = guess, 0, None
+        for _ in range(1 if whole else _MAX_ITERATIONS // 2):
+            found = self._gicp.align(
+                self._map,
+                cloud,
+                pose.matrix(),
+                max_correspondence_distance=self._config.lidar_map_voxel_m,
+                num_threads=1,
+                max_iterations=_MAX_ITERATIONS if whole else 1,
+            )
+            steps += int(found.iterations) + 1
+            placed: F64 = np.asarray(found.T_target_source)
+            if not np.isfinite(placed).all():
+                return None
+            at = RigidTransform.trusted(placed[:3, :3].copy(), placed[:3, 3].copy())
+            if whole:
+                pose = at
+                continue
+            off = pose.inverse() @ at
+            linear, angular = se3_log(off.rotation[None], off.translation[None])
+            step = kept @ (kept.T @ np.concatenate([linear[0], angular[0] * LEVER_M]))
+            turn = (step[3:] / LEVER_M).tolist()
+            pose = pose @ RigidTransform.trusted(rotation_exp(*turn), step[:3])
+            if float(np.abs(step).max()) < _SETTLED_M:
+                break
+        if found is None or found.num_inliers < _INLIERS * cloud.size():
+            return None
+        return pose, steps
+
     def _worth(
         self,
         job: SweepJob,
         last: SweepJob,
-        guess: RigidTransform,
-        placed: F64,
-        cloud: Any,
+        motion: RigidTransform,
+        told: Surroundings,
         iterations: int,
     ) -> SweepMotion:
-        """The motion, taken from the registration only where the surfaces tell it."""
-        points, normals = cloud.points()[:, :3], cloud.normals()[:, :3]
-        eigenvalues, basis, count = surroundings(points, normals)
-        told = eigenvalues >= self._config.lidar_degenerate
-        # Off the guess by a small motion in the base's axes; only its told part is taken.
-        start = (self._pose @ guess).inverse()
-        at = RigidTransform.trusted(placed[:3, :3], placed[:3, 3])
-        linear, angular = se3_log(*(part[None] for part in _parts(start @ at)))
-        off = np.concatenate([linear[0], angular[0] * LEVER_M])
-        kept = basis[:, told]
-        off = kept @ (kept.T @ off)
-        turn = off[3:] / LEVER_M
-        step = RigidTransform.trusted(rotation_exp(*turn.tolist()), off[:3])
-        motion = guess @ step
+        enough = told.eigenvalues >= self._config.lidar_degenerate
+        kept = told.basis[:, enough]
         directions = np.zeros((kept.shape[1], 6))
         directions[:, :3] = kept[:3].T @ motion.rotation.T
         directions[:, 3:] = kept[3:].T * LEVER_M
-        untold = {AXES[int(np.argmax(np.abs(basis[:, k])))] for k in np.flatnonzero(~told)}
+        untold = {AXES[int(np.argmax(np.abs(v)))] for v in told.basis.T[~enough]}
+        points = self._config.lidar_sigma_m**2 / (told.count * told.eigenvalues[enough])
         return SweepMotion(
             job.sweep.sensor,
             last.stamp_ns,
             job.stamp_ns,
             motion,
             directions,
-            self._variance(eigenvalues[told], kept, count, motion),
+            np.diag(points) + (kept.T * self._shared(job, motion)) @ kept,
             tuple(axis for axis in AXES if axis in untold),
-            float(eigenvalues[0]),
-            int(iterations),
+            float(told.eigenvalues[0]),
+            iterations,
         )
 
-    def _variance(self, eigenvalues: F64, kept: F64, count: int, motion: RigidTransform) -> F64:
+    def _shared(self, job: SweepJob, motion: RigidTransform) -> F64:
+        """Variances [6] of the motion that no point tells, rotations times LEVER_M: the map drifts
+        along with the sweeps it is made of, and deskewing is as good as the velocity was known."""
         config = self._config
-        points: F64 = np.diag(config.lidar_sigma_m**2 / (count * eigenvalues))
         way_m = float(np.linalg.norm(motion.translation))
-        # What no point tells: the map drifts along with the sweeps it is made of.
         place = config.lidar_floor_m**2 + (config.lidar_drift * way_m) ** 2
-        turn = (LEVER_M * config.lidar_floor_rad) ** 2
-        drift = np.array((place, place, place, turn, turn, turn))
-        return np.asarray(points + (kept.T * drift) @ kept)
+        out = np.repeat((place, config.lidar_floor_rad**2), 3) + job.span_s**2 * job.twist_variance
+        out[3:] *= LEVER_M**2
+        return np.asarray(out)
 
 
-def surroundings(points: F64, normals: F64) -> tuple[F64, F64, int]:
-    """What surfaces at ``points`` [N,3] m with ``normals`` [N,3] tell of a small motion of the
-    base: per point, the information (1/m^2 of unit noise) along each eigenvector, ascending; the
-    eigenvectors [6,6] as columns, of (translation, rotation times LEVER_M); how many were near
-    enough to tell."""
+class Surroundings(NamedTuple):
+    """Per point, the information (1/m^2 for unit noise) along each eigenvector, ascending; the
+    eigenvectors [6,6] as columns, of (translation, rotation times LEVER_M), in the base's axes;
+    how many points were near enough to tell."""
+
+    eigenvalues: F64
+    basis: F64
+    count: int
+
+
+def surroundings(points: F64, normals: F64) -> Surroundings:
+    """What surfaces at ``points`` [N,3] m with ``normals`` [N,3] tell of a small motion."""
     near = np.einsum("ni,ni->n", points[:, :2], points[:, :2]) < NEAR_M**2
     points, normals = points[near], normals[near]
     rows = np.hstack([normals, np.cross(points, normals) / LEVER_M])
     count = max(len(rows), 1)
     eigenvalues, basis = np.linalg.eigh(rows.T @ rows / count)
-    return np.maximum(eigenvalues, 1e-9), basis, count
-
-
-def _parts(t: RigidTransform) -> tuple[F64, F64]:
-    return t.rotation, t.translation
+    return Surroundings(np.maximum(eigenvalues, 1e-9), basis, count)

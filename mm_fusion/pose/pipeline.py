@@ -336,7 +336,11 @@ class PosePipeline:
 
     def add_motion(self, outcome: SweepMotion | Rejection) -> Answers:
         """Take what came of a registration; rejections, where nothing was made of it."""
-        refused = self._sweeps.fuse(outcome, self._local, self._estimators())
+        stamp_ns = self._local.stamp_ns if self._local is not None else 0
+        heard = self._heard(self._wheels_ns, stamp_ns, _WHEELS_HEARD_S)
+        refused = self._sweeps.fuse(
+            outcome, self._local, self._estimators(), heard and not self._slip_since_ns
+        )
         return [refused] if refused else []
 
     def give_up(self, job: SweepJob) -> Rejection:

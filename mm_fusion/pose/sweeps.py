@@ -12,6 +12,7 @@ from mm_fusion.geometry import RigidTransform
 from mm_fusion.perception.clouds import span_ns
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.pose.estimator import Estimator
+from mm_fusion.pose.filter import ATT, GYRO, SCALE, SIZE, VEL
 from mm_fusion.pose.lidar_odometry import AXES, SweepJob, SweepMotion
 from mm_fusion.pose.mounting import Extrinsics
 from mm_fusion.samples import NS_PER_S, LidarSweep, PoseEstimate, Reason, Rejection
@@ -19,6 +20,7 @@ from mm_fusion.samples import NS_PER_S, LidarSweep, PoseEstimate, Reason, Reject
 F64 = npt.NDArray[np.float64]
 
 _WAITING = 5
+_OUTVOTED = 10  # refused sweeps in a row
 _NODES = 12  # poses that tell the motion during a sweep
 _STILL = np.zeros(3)
 _UNKNOWN = np.eye(6)
@@ -38,6 +40,8 @@ class Sweeps:
         self.counts = {"registered": 0, "refused": 0, "at_rest": 0, "degenerate": 0}
         self.untold: dict[str, int] = {}
         self.last: SweepMotion | None = None
+        self._against = 0
+        self._said: dict[str, str] = {}
         self.forward_ns = 0  # when forward motion was last told and fused
 
     def take(self, sweep: LidarSweep, local: Estimator | None) -> Rejection | None:
@@ -71,7 +75,7 @@ class Sweeps:
         """The sweeps that all motion is known for; the estimators remember where they are now."""
         out: list[SweepJob | Rejection] = []
         while self._waiting and self._waiting[0][1] <= local.stamp_ns:
-            oldest_ns, _, sweep = self._waiting.popleft()
+            oldest_ns, newest_ns, sweep = self._waiting.popleft()
             base_from_lidar = extrinsics.base_from(sweep.frame_id, "its sweeps are not used")
             if base_from_lidar is None:
                 detail = f"nothing connects frame '{sweep.frame_id}' with the base frame"
@@ -81,11 +85,30 @@ class Sweeps:
             else:
                 for estimator in others:
                     estimator.core.remember_pose(local.stamp_ns)
-                motion, here = self._reckoning.until_now(local, oldest_ns)
-                out.append(
-                    SweepJob(self._drive, sweep, local.stamp_ns, base_from_lidar, motion, here)
-                )
+                out.append(self._job(sweep, (oldest_ns, newest_ns), base_from_lidar, local))
         return out
+
+    def _job(
+        self,
+        sweep: LidarSweep,
+        span_ns: tuple[int, int],
+        base_from_lidar: RigidTransform,
+        local: Estimator,
+    ) -> SweepJob:
+        core = local.core
+        motion, here = self._reckoning.until_now(local, span_ns[0])
+        linear = np.diagonal(core.body_velocity_covariance())
+        turn = np.diagonal(core.covariance[GYRO, GYRO])
+        return SweepJob(
+            self._drive,
+            sweep,
+            local.stamp_ns,
+            base_from_lidar,
+            motion,
+            here,
+            (span_ns[1] - span_ns[0]) / NS_PER_S,
+            np.concatenate([linear, turn]),
+        )
 
     def give_up(self, job: SweepJob, others: list[Estimator]) -> Rejection:
         """A sweep will not be registered; the pose remembered for it is forgotten."""
@@ -97,15 +120,26 @@ class Sweeps:
         return Rejection(job.sweep.sensor, job.stamp_ns, Reason.SUPERSEDED, detail)
 
     def fuse(
-        self, outcome: SweepMotion | Rejection, local: Estimator | None, others: list[Estimator]
+        self,
+        outcome: SweepMotion | Rejection,
+        local: Estimator | None,
+        others: list[Estimator],
+        wheels_agree: bool,
     ) -> Rejection | None:
-        """Take what came of a registration; the rejection where nothing was fused."""
+        """Take what came of a registration; the rejection where nothing was fused.
+
+        Refused sweeps are wrong where the wheels agree with the estimate; where these are refused
+        too, or not heard, it is the estimate that is wrong.
+        """
         at_ns = outcome.stamp_ns if isinstance(outcome, Rejection) else outcome.to_ns
         refused = outcome if isinstance(outcome, Rejection) else None
         if isinstance(outcome, SweepMotion):
             self._count(outcome)
             if outcome.from_ns and local is not None:
                 refused = self._fuse(outcome, local, others)
+                self._against = self._against + 1 if refused and not wheels_agree else 0
+                if self._against >= _OUTVOTED:
+                    self._doubt(others)
         self.counts["refused"] += refused is not None
         for estimator in others:
             if estimator.core.clones is not None:
@@ -125,7 +159,7 @@ class Sweeps:
             if not estimator.core.knows_poses(*keys):
                 continue
             ratio = estimator.fuse_motion(
-                keys, outcome.motion, outcome.directions, outcome.variance, gate
+                keys, outcome.motion, outcome.directions, outcome.variance, gate, outcome.untold
             )
             if gate and ratio > gate:
                 detail = f"{ratio**0.5:.1f} sigma off what IMU and wheels say"
@@ -134,6 +168,18 @@ class Sweeps:
         if AXES[0] not in outcome.untold:
             self.forward_ns = outcome.to_ns
         return None
+
+    def _doubt(self, others: list[Estimator]) -> None:
+        self._against = 0
+        variance = np.zeros(SIZE)
+        variance[VEL], variance[ATT] = 1.0, (4e-4, 4e-4, 0.0)
+        variance[SCALE] = self._config.wheel_scale_sigma**2
+        for estimator in others:
+            estimator.core.doubt(variance)
+        self._said["doubt"] = (
+            "lidar: sweeps that agreed among themselves contradicted the estimate, and no wheels"
+            " spoke for it: its velocity was given up"
+        )
 
     def _count(self, outcome: SweepMotion) -> None:
         self.last = outcome
@@ -144,10 +190,14 @@ class Sweeps:
 
     def warnings(self) -> list[str]:
         """What the surroundings do not tell at present."""
+        said = list(self._said.values())
         if self.last is None or not self.last.untold:
-            return []
+            return said
         axes = ", ".join(self.last.untold)
-        return [f"{self.last.sensor}: the surroundings do not tell motion {axes}: no weight there"]
+        return [
+            *said,
+            f"{self.last.sensor}: the surroundings do not tell motion {axes}: no weight there",
+        ]
 
     def report(self) -> dict[str, int]:
         """Counts of sweeps, and of those that did not tell an axis."""
