@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import time
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -217,11 +218,11 @@ def _kiss_icp(drive: Drive, sweeps: list[LidarSweep]) -> dict[str, Any] | None:
     still = RigidTransform.identity()
     true = [
         still,
-        *(scenes.motion_between(drive, a, b) for a, b in zip(stamps[:-1], stamps[1:], strict=True)),
+        *(scenes.motion_between(drive, a, b) for a, b in pairwise(stamps)),
     ]
     found = [
         still,
-        *(a.inverse() @ b for a, b in zip(poses[:-1], poses[1:], strict=True)),
+        *(a.inverse() @ b for a, b in pairwise(poses)),
     ]
     return {
         "cpu_ms_median": round(float(np.median(spent_ms)), 1),

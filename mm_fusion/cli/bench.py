@@ -13,7 +13,7 @@ from types import ModuleType
 from mm_fusion.cli.options import add_json_argument
 
 NAME = "bench"
-HELP = "measure speed, the pose filter, ground removal, tracks, or what faults of sensors do"
+HELP = "measure speed, pose filter, LIDAR odometry, ground, tracks, or what sensor faults do"
 EXAMPLES = """examples:
   mm_fusion bench sync --json
   mm_fusion bench latency --cameras 6

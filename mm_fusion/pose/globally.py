@@ -350,6 +350,8 @@ class GlobalEstimate:
         self._heights_refused += 1
         if self._heights_refused >= _HEIGHTS_REFUSED and self.estimator is not None:
             self._heights_refused = 0
-            self.estimator.core.covariance[2, 2] += float(residual[2]) ** 2
+            risen = np.zeros(SIZE)
+            risen[2] = float(residual[2]) ** 2
+            self.estimator.core.doubt(risen)
             return True
         return False
