@@ -13,8 +13,11 @@ import numpy.typing as npt
 import pyproj
 
 from mm_fusion.errors import CalibrationError
+from mm_fusion.geometry import RigidTransform
 
 F64 = npt.NDArray[np.float64]
+
+_ARM_M = 1000.0  # long enough for directions to be told to 1e-12
 
 
 class LocalTangentPlane:
@@ -59,6 +62,13 @@ class LocalTangentPlane:
             east, north, up, direction=pyproj.enums.TransformDirection.INVERSE
         )
         return float(latitude), float(longitude), float(altitude)
+
+    def from_other(self, other: LocalTangentPlane) -> RigidTransform:
+        """This plane's coordinates from another's: exact, both are axes of one space."""
+        ends = [self.to_enu(*other.to_geodetic(p)) for p in (np.zeros(3), *(np.eye(3) * _ARM_M))]
+        axes = np.stack([(end - ends[0]) / _ARM_M for end in ends[1:]], axis=1)
+        u, _, vt = np.linalg.svd(axes)
+        return RigidTransform.trusted(u @ vt, ends[0])
 
 
 def is_place(latitude_deg: float, longitude_deg: float) -> bool:

@@ -22,6 +22,7 @@ from mm_fusion.config import Config
 from mm_fusion.geometry import FrameTree
 from mm_fusion.nodes import messages, qos
 from mm_fusion.nodes.diagnostics import Report
+from mm_fusion.nodes.geodetic_services import GeodeticServices
 from mm_fusion.nodes.intake import Intake
 from mm_fusion.nodes.managed import ManagedNode, run_process
 from mm_fusion.nodes.sweep_worker import SweepWorker
@@ -65,6 +66,7 @@ class PoseNode(ManagedNode):
         # There as long as the node is: a service that goes away within a transition stalls the
         # answer to the transition itself.
         self.create_service(Trigger, "~/reset", self._on_reset)
+        self._geodetic = GeodeticServices(self, lambda: self._pipeline if self._outputs else None)
 
     def build(self, config: Config) -> None:
         """Make the pipeline and the outputs."""
@@ -280,6 +282,7 @@ class PoseNode(ManagedNode):
         report = Report("pose", "local and global pose known")
         self._intake.report_to(report)
         report.put_all("published", self._published)
+        report.put("services.refused", self._geodetic.refused)
         report.put_all("lidar_odometry", self._pipeline.sweep_counts())
         report.put("warnings", "; ".join(self._pipeline.warnings()))
         self._report_accuracy(report)

@@ -257,3 +257,19 @@ class PositionOnly:
         spread = np.array([[dt_s**3 / 3.0, dt_s**2 / 2.0], [dt_s**2 / 2.0, dt_s]])
         noise = np.kron(spread, np.eye(3)) * _ACCELERATION_DENSITY
         return move @ self._state, move @ self._covariance @ move.T + noise
+
+
+def given_alignment(
+    local: ErrorStateFilter, place: F64, yaw_rad: float, variances: F64, floor_m: float
+) -> Alignment:
+    """What a pose from outside says: ``place`` [3] m, heading, ``variances`` [6] of
+    (x y z roll pitch yaw)."""
+    floor = floor_m**2
+    return Alignment(
+        yaw_rad=wrap_angle_rad(yaw_rad - local.yaw_rad()),
+        yaw_sigma_rad=max(math.sqrt(float(variances[5])), 1e-3),
+        odom_centre=local.position,
+        map_centre=np.array(place, dtype=np.float64),
+        sigma_m=math.sqrt(0.5 * float(variances[0] + variances[1]) + floor),
+        sigma_z_m=math.sqrt(float(variances[2]) + floor),
+    )

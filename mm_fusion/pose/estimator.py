@@ -267,6 +267,21 @@ class Estimator:
             core.covariance[:, index] = 0.0
         core.covariance[np.ix_(known, known)] = found.covariance
 
+    def move_frame(self, new_from_old: RigidTransform) -> None:
+        """Go on in another frame."""
+        core, turn = self.core, new_from_old.rotation
+        core.position = new_from_old.apply(core.position)
+        core.velocity, core.rotation = turn @ core.velocity, turn @ core.rotation
+        core.gps_bias = turn[:2, :2] @ core.gps_bias
+        whole = np.eye(SIZE)
+        for block in (POS, VEL, ATT):
+            whole[block, block] = turn
+        whole[BIAS, BIAS] = turn[:2, :2]
+        core.covariance = whole @ core.covariance @ whole.T
+        core.clones = None
+        self._past.clear()
+        self._remember()
+
     def fuse_heading(self, yaw_rad: float, sigma_rad: float) -> None:
         """Heading of the base in the filter's frame; the position takes no step from it."""
         jacobian = np.zeros((1, SIZE))

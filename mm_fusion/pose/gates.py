@@ -154,6 +154,14 @@ def _fix_covariance(fix: GnssFix, config: PoseConfig) -> tuple[F64, str, str]:
     return out + np.eye(3) * config.gps_sigma_floor_m**2, "", ""
 
 
+def given_plane(config: PoseConfig) -> LocalTangentPlane | None:
+    """The plane about the datum that the parameters give, None where they give none."""
+    latitude, longitude, altitude = config.datum
+    if (latitude, longitude, altitude) == (0.0, 0.0, 0.0):
+        return None
+    return LocalTangentPlane(latitude, longitude, altitude)
+
+
 class DatumFinder:
     """Waits for three fixes in a row that could have been made by one vehicle.
 

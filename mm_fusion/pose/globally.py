@@ -254,6 +254,12 @@ class GlobalEstimate:
             twist_covariance=twist,
         )
 
+    def take_over(self, running: Estimator) -> None:
+        """Go on with an estimate that is at work."""
+        self.estimator = running
+        self._last_fix_ns = running.stamp_ns
+        self._gate.accepted(running.stamp_ns)
+
     def place_at(self, local: Estimator, given: Alignment) -> None:
         """Begin from a pose that somebody gave; fixes then correct it as they do any other."""
         started = global_from_local(local.core, given, self._config.gravity_mps2)

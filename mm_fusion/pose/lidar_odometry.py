@@ -24,7 +24,8 @@ from mm_fusion.config import PoseConfig
 from mm_fusion.errors import ConfigError
 from mm_fusion.geometry import RigidTransform, rotation_exp
 from mm_fusion.perception.clouds import CloudPlacer, Mounted
-from mm_fusion.perception.deskew import MotionBuffer, se3_log
+from mm_fusion.perception.deskew import MotionBuffer
+from mm_fusion.perception.twist import twist_of
 from mm_fusion.samples import LidarSweep, Reason, Rejection
 
 F64 = npt.NDArray[np.float64]
@@ -174,8 +175,8 @@ class LidarOdometry:
                 pose = at
                 continue
             off = pose.inverse() @ at
-            linear, angular = se3_log(off.rotation[None], off.translation[None])
-            step = kept @ (kept.T @ np.concatenate([linear[0], angular[0] * LEVER_M]))
+            linear, angular = (np.array(v) for v in twist_of(off.rotation, off.translation))
+            step = kept @ (kept.T @ np.concatenate([linear, angular * LEVER_M]))
             turn = (step[3:] / LEVER_M).tolist()
             pose = pose @ RigidTransform.trusted(rotation_exp(*turn), step[:3])
             if float(np.abs(step).max()) < _SETTLED_M:

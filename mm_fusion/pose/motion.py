@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +80,13 @@ def wheels_in_base(sample: WheelOdometry, linear: F64, angular: F64, config: Pos
         np.array((forward, across, sideways)),
         _usable(given[5], config.wheel_yaw_sigma_radps),
     )
+
+
+def forget_all_but_last(pending: deque[Any]) -> None:
+    """Of the wheels that waited for a filter to begin, the last tells the speed to begin with; the
+    others tell of a time before it, and where the vehicle gains speed they would contradict it."""
+    for old in [m for m in pending if isinstance(m, Wheels)][:-1]:
+        pending.remove(old)
 
 
 def _usable(variance: float, sigma: float) -> float:

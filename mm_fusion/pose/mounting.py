@@ -121,6 +121,18 @@ def _quiet(force: F64, gyro: F64) -> bool:
     return scatter < 0.6 and turning < 0.05 and float(gyro.std(axis=0).max()) < 0.05
 
 
+def compass(sample: ImuSample, base_from_imu: F64, config: PoseConfig) -> float | None:
+    """Heading of the base by the IMU's own orientation, None where it is not to be used."""
+    xyzw = sample.orientation_xyzw
+    if config.imu_orientation == "off" or xyzw is None:
+        return None
+    norm = float(np.linalg.norm(xyzw))
+    if not abs(norm - 1.0) < 0.05:
+        return None
+    base = Rotation.from_quat(xyzw).as_matrix() @ base_from_imu.T
+    return math.atan2(base[1, 0], base[0, 0])
+
+
 class Extrinsics:
     """Poses of wheels and antenna in the base frame, with an announcement where they miss."""
 

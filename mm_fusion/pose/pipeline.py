@@ -14,15 +14,22 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.transform import Rotation
 
 from mm_fusion.config import Config
-from mm_fusion.geodesy import LocalTangentPlane
-from mm_fusion.geometry import FrameTree, RigidTransform, wrap_angle_rad
-from mm_fusion.pose.alignment import Alignment
+from mm_fusion.errors import CalibrationError
+from mm_fusion.geodesy import LocalTangentPlane, is_place
+from mm_fusion.geometry import FrameTree, RigidTransform
+from mm_fusion.pose.alignment import given_alignment
 from mm_fusion.pose.estimator import Estimator
 from mm_fusion.pose.filter import VEL
-from mm_fusion.pose.gates import SLIP_GATE, DatumFinder, GoodFix, StampGate, screen_fix
+from mm_fusion.pose.gates import (
+    SLIP_GATE,
+    DatumFinder,
+    GoodFix,
+    StampGate,
+    given_plane,
+    screen_fix,
+)
 from mm_fusion.pose.globally import GlobalEstimate
 from mm_fusion.pose.lidar_odometry import LidarOdometry, SweepJob, SweepMotion, library
 from mm_fusion.pose.motion import (
@@ -32,10 +39,11 @@ from mm_fusion.pose.motion import (
     check_imu,
     check_wheels,
     first_filter,
+    forget_all_but_last,
     turn_to,
     wheels_in_base,
 )
-from mm_fusion.pose.mounting import Extrinsics, ImuMounting
+from mm_fusion.pose.mounting import Extrinsics, ImuMounting, compass
 from mm_fusion.pose.standstill import RestMeasurement, Standstill
 from mm_fusion.pose.sweeps import Sweeps
 from mm_fusion.samples import (
@@ -85,7 +93,7 @@ class PosePipeline:
         self._frame_names = config.frames
         self._frames = frames
         self._stamps = StampGate(config.pose.time_jump_s)
-        self._plane = _given_plane(config)
+        self._plane = given_plane(config.pose)
         self._said: dict[str, str] = {}
         self._restart()
 
@@ -219,8 +227,9 @@ class PosePipeline:
         moving = self._heard(self._wheels_ns, sample.stamp_ns, _WHEELS_HEARD_S)
         still = self._mounting.still and not (moving and not self._standstill.wheels_rest())
         if self._local is None:
-            self._begin_local(sample.stamp_ns, force, still, self._compass(sample) or 0.0)
-            self._forget_before_start()
+            yaw = compass(sample, self._mounting.rotation, self._config)
+            self._begin_local(sample.stamp_ns, force, still, yaw or 0.0)
+            forget_all_but_last(self._pending)
         for estimator in self._estimators():
             turn_to(estimator.core, force, still, estimator.core.yaw_rad(), self._config)
             if still:
@@ -234,13 +243,6 @@ class PosePipeline:
         self._local = Estimator(
             self._config, names.odom, names.base, core, stamp_ns, continuous=True
         )
-
-    def _forget_before_start(self) -> None:
-        """Of the wheels that waited, the last tells the speed to begin with; the others tell of a
-        time before the filter, and where the vehicle gains speed they would contradict it."""
-        wheels = [m for m in self._pending if isinstance(m, Wheels)]
-        for old in wheels[:-1]:
-            self._pending.remove(old)
 
     def _watch(self, stamp_ns: int, gyro: F64, accel: F64) -> RestMeasurement | None:
         assert self._local is not None
@@ -269,20 +271,9 @@ class PosePipeline:
     def _use_orientation(self, sample: ImuSample) -> None:
         if self._config.imu_orientation == "off" or self._standstill.resting:
             return
-        yaw = self._compass(sample)
+        yaw = compass(sample, self._mounting.rotation, self._config)
         if yaw is not None and self._local is not None:
             self._local.fuse_heading(yaw, self._config.imu_orientation_sigma_rad)
-
-    def _compass(self, sample: ImuSample) -> float | None:
-        """Heading of the base by the IMU's own orientation, None where it is not to be used."""
-        xyzw = sample.orientation_xyzw
-        if self._config.imu_orientation == "off" or xyzw is None:
-            return None
-        norm = float(np.linalg.norm(xyzw))
-        if not abs(norm - 1.0) < 0.05:
-            return None
-        base = Rotation.from_quat(xyzw).as_matrix() @ self._mounting.rotation.T
-        return math.atan2(base[1, 0], base[0, 0])
 
     def _use_sideways(self, stamp_ns: int) -> None:
         """Without wheels, at least this much is known about a wheeled base."""
@@ -428,6 +419,35 @@ class PosePipeline:
         """Latitude, longitude (deg), ellipsoidal height (m) of a position [3] in the map."""
         return None if self._plane is None else self._plane.to_geodetic(map_position)
 
+    def from_geodetic(
+        self, latitude_deg: float, longitude_deg: float, altitude_m: float
+    ) -> F64 | str:
+        """The position [3] in the map of a place on earth; a reason against it, "" where there is
+        no datum yet."""
+        if not is_place(latitude_deg, longitude_deg) or not math.isfinite(altitude_m):
+            return f"no place on earth: {latitude_deg}, {longitude_deg}, {altitude_m}"
+        return (
+            ""
+            if self._plane is None
+            else self._plane.to_enu(latitude_deg, longitude_deg, altitude_m)
+        )
+
+    def set_datum(self, latitude_deg: float, longitude_deg: float, altitude_m: float) -> str:
+        """Put the map's origin elsewhere; answers why not, "" where it is done. What is known of
+        the global pose is taken along; odom does not move."""
+        try:
+            plane = LocalTangentPlane(latitude_deg, longitude_deg, altitude_m)
+        except CalibrationError as error:
+            return str(error)
+        old, self._plane = self._plane, plane
+        running = self._global.estimator
+        self._global = GlobalEstimate(self._config, self._frame_names.map, self._frame_names.base)
+        self.global_ = None
+        if old is not None and running is not None:
+            running.move_frame(plane.from_other(old))
+            self._global.take_over(running)
+        return ""
+
     def warnings(self) -> list[str]:
         """What had to be assumed, in words, and what contradicts what."""
         return [
@@ -455,15 +475,8 @@ class PosePipeline:
             return "the pose or its variances are not finite and positive"
         if self._local is None:
             return "no local pose yet: neither IMU nor wheels have been heard"
-        floor = self._config.gps_sigma_floor_m**2
-        given = Alignment(
-            yaw_rad=wrap_angle_rad(yaw_rad - self._local.core.yaw_rad()),
-            yaw_sigma_rad=max(math.sqrt(float(sigmas[5])), 1e-3),
-            odom_centre=self._local.core.position,
-            map_centre=np.array(place, dtype=np.float64),
-            sigma_m=math.sqrt(0.5 * float(sigmas[0] + sigmas[1]) + floor),
-            sigma_z_m=math.sqrt(float(sigmas[2]) + floor),
-        )
+        local = self._local.core
+        given = given_alignment(local, place, yaw_rad, sigmas, self._config.gps_sigma_floor_m)
         self._global.place_at(self._local, given)
         return ""
 
@@ -480,10 +493,3 @@ class PosePipeline:
         return any(
             self._heard(last, now_ns, _WHEELS_HEARD_S) for last in (self._imu_ns, self._wheels_ns)
         )
-
-
-def _given_plane(config: Config) -> LocalTangentPlane | None:
-    latitude, longitude, altitude = config.pose.datum
-    if (latitude, longitude, altitude) == (0.0, 0.0, 0.0):
-        return None
-    return LocalTangentPlane(latitude, longitude, altitude)
