@@ -28,8 +28,9 @@ help: ## this list
 setup: ## the environment in .venv (seconds when nothing changed); PYTHON=... chooses the Python
 	@$(SET_UP)
 
-demo: setup ## the whole road on a simulated drive, or on BAG=<path>; results in out/demo
-	@$(BIN)/mm_fusion demo $(if $(BAG),--bag '$(BAG)') $(ARGS)
+demo: setup ## the whole road on a simulated drive, or on BAG=<path>, with DETECTOR= MODEL=; in out/demo
+	@$(BIN)/mm_fusion demo $(if $(BAG),--bag '$(BAG)') $(if $(DETECTOR),--set 'detector=$(DETECTOR)') \
+	    $(if $(MODEL),--set 'model=$(MODEL)') $(ARGS)
 
 test: ## set-up with the test tools, then every test; ARGS='-k word' for some
 	@$(SET_UP) --with test --with training

@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   mm_fusion replay BAG --out out/replay --config my.yaml --set network.provider=cpu
   mm_fusion replay BAG --out out/replay --set topics.imu=/my_imu --set 'topics.lidars=[/velodyne]'
   mm_fusion replay BAG --out out/replay --overlays 5
+  mm_fusion replay BAG --out out/replay --set detector=camera2d --set model=yolo11n.onnx
 
   a bag without base_link, its LIDAR 1.73 m above the ground:
   mm_fusion replay BAG --out out/replay --overlays 5 \\
