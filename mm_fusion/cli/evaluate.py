@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fault-frames", type=int, default=0, metavar="N", help="the first N under faults (all)"
     )
     group.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    group.add_argument("--resamples", type=int, default=200, help="of the intervals (200)")
     group.add_argument("--provider", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto")
     add_json_argument(parser)
 
@@ -91,6 +92,8 @@ def _ablation(args: argparse.Namespace) -> int:
 
     if args.truth is not None:
         raise ConfigError("--truth: frames carry their own truth")
+    if args.resamples < 1:
+        raise ConfigError(f"--resamples: must be 1 or more, got {args.resamples}")
     for name in ("frames", "fault_frames"):
         if getattr(args, name) < 0:
             raise ConfigError(f"--{name.replace('_', '-')}: must be 0 or more")
@@ -105,6 +108,7 @@ def _ablation(args: argparse.Namespace) -> int:
         args.fault_frames,
         args.workers,
         args.provider,
+        args.resamples,
     )
     result = ablation.evaluate_ablation(options, Progress())
     ablation_table.picture(result, args.out / "ablation.png")

@@ -21,10 +21,16 @@ def run_all(
 ) -> Iterator[T]:
     """What the calls answer, in the order in which they end; ``tick`` is called every second.
 
+    One worker is this process itself, where ``tick`` is called after every call.
     The first error of a call is raised here, and the calls that have not begun are given up.
     """
     if workers < 1:
         raise ConfigError(f"workers: must be 1 or more, got {workers}")
+    if workers == 1:
+        for call in calls:
+            yield call()
+            tick()
+        return
     with _one_thread_each():
         # an interrupt is the parent's to answer: workers finish what they are at
         pool = ProcessPoolExecutor(

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,9 +15,9 @@ from mm_fusion.cli.main import main
 from mm_fusion.datasets.frame import LabelledFrame, read_frame, write_frame
 from mm_fusion.evaluation.frame_faults import sensed_of
 from mm_fusion.evaluation.frame_sets import MIN_SCORE, FrameRunner, Setting, in_view, truth_of
-from mm_fusion.perception.contract import NetworkInputs
+from mm_fusion.perception.contract import Contract, NetworkInputs
 from mm_fusion.perception.fusion_detector import boxes_above
-from mm_fusion.perception.network import PACKAGED_MODEL, FusionNetwork
+from mm_fusion.perception.network import PACKAGED_MODEL, FusionNetwork, read_contract
 
 MODEL = resources.share_path(PACKAGED_MODEL)
 
@@ -86,24 +87,31 @@ def test_variants_of_another_simulator_are_refused(
     assert not (other / "variants").exists()
 
 
-def test_the_main_road_says_what_the_network_says_of_the_trained_inputs(
-    folder: Path,
-) -> None:
-    """The road of the nodes against the inputs that training makes, which are made elsewhere."""
-    dataset = pytest.importorskip("mm_fusion.training.dataset")
-    trained = dataset.load_frame(folder / "000000.npz")
-    inputs = NetworkInputs(
-        trained.points,
-        trained.image[None],
-        trained.pixel_from_base[None].astype(np.float32),
-        np.ones(1, np.float32),
-        np.ones(1, np.float32),
-        len(trained.points),
+def made_inputs(frame: LabelledFrame, contract: Contract) -> NetworkInputs:
+    """The frame as the contract describes its inputs, made without the road of the nodes."""
+    size = (contract.image_width_px, contract.image_height_px)
+    height, width = frame.images[0].shape[:2]
+    su, sv = size[0] / width, size[1] / height
+    assert su > 1.0 < sv  # enlarged: bilinear, as there is nothing to average
+    image = cv2.resize(frame.images[0], size, interpolation=cv2.INTER_LINEAR)
+    resize = np.array([[su, 0, 0.5 * su - 0.5], [0, sv, 0.5 * sv - 0.5], [0, 0, 1]])
+    c, volume = frame.cloud, contract.range_m
+    spans = (volume.x_m, volume.y_m, volume.z_m)
+    inside = np.logical_and.reduce(
+        [(c.xyz[:, k] >= low) & (c.xyz[:, k] < high) for k, (low, high) in enumerate(spans)]
     )
+    points = np.column_stack([c.xyz, c.intensity, c.seconds])[inside].astype(np.float32)
+    assert len(points) <= contract.point_budget  # nothing to thin
+    one = np.ones(1, np.float32)
+    projection = (resize @ frame.pixel_from_base[0]).astype(np.float32)[None]
+    return NetworkInputs(points, np.asarray(image)[None], projection, one, one, len(points))
+
+
+def test_the_main_road_says_what_the_network_says_of_the_frame(frame: LabelledFrame) -> None:
     network = FusionNetwork.open(MODEL, "cpu", 1)
-    theirs, _ = boxes_above(network.run(inputs), network.contract.classes, MIN_SCORE)
-    runner = FrameRunner(Setting(MODEL, provider="cpu"))
-    mine = runner.run(sensed_of(read_frame(folder / "000000.npz")))
+    contract = network.contract
+    theirs, _ = boxes_above(network.run(made_inputs(frame, contract)), contract.classes, MIN_SCORE)
+    mine = FrameRunner(Setting(MODEL, provider="cpu")).run(sensed_of(frame))
     assert len(mine) == len(theirs) > 5
     for a, b in zip(mine, theirs, strict=True):
         assert (a.label, a.score) == (b.label, pytest.approx(b.score, abs=2e-3))
@@ -112,11 +120,13 @@ def test_the_main_road_says_what_the_network_says_of_the_trained_inputs(
 
 def test_the_same_objects_are_asked_for_as_in_training(frame: LabelledFrame) -> None:
     validate = pytest.importorskip("mm_fusion.training.validate")
-    from mm_fusion.training.dataset import frame_of
+    from mm_fusion.training.frames import frame_of
     from mm_fusion.training.grid import Grid
+    from mm_fusion.training.views import IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX
 
-    contract = FusionNetwork.open(MODEL, "cpu", 1).contract
-    mine = truth_of(frame, contract)
+    packaged = read_contract(MODEL)
+    size = {"image_width_px": IMAGE_WIDTH_PX, "image_height_px": IMAGE_HEIGHT_PX}
+    mine = truth_of(frame, replace(packaged, **size))
     theirs = validate.truth_of(frame_of(frame), Grid())
     assert [t.counted for t in mine] == [t.counted for t in theirs]
     assert 0 < sum(t.counted for t in mine) < len(mine)
@@ -133,7 +143,7 @@ def test_from_frames_to_the_table(
 ) -> None:
     # WHEN two frames are evaluated under every fault
     asked = ["evaluate", str(folder), "--ablation", "--faults", "--workers", "1"]
-    asked += ["--provider", "cpu", "--out", str(tmp_path), "--json"]
+    asked += ["--provider", "cpu", "--out", str(tmp_path), "--json", "--resamples", "5"]
     assert main(asked) == 0
     said = json.loads(capsys.readouterr().out)
     assert said == json.loads((tmp_path / "ablation.json").read_text())
