@@ -115,7 +115,7 @@ def _write_parameters(run: LiveRun) -> Path:
         if value != default[name]:
             section, _, leaf = name.rpartition(".")
             plain = list(value) if isinstance(value, tuple) else value
-            tree.setdefault(section, {})[leaf] = plain
+            (tree.setdefault(section, {}) if section else tree)[leaf] = plain
     path = run.logs / "parameters.yaml"
     text = yaml.safe_dump({"/**": {"ros__parameters": tree}})
     path.write_text(text, encoding="utf-8")

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
 from support.live import ROOT
 from support.live_bag import write_bag
+from support.small_detectors import write_detector
 
 from mm_fusion.cli.demo import check_products
 from mm_fusion.config import Config
@@ -68,6 +70,23 @@ def test_bag_goes_all_the_way(bag: Path, tmp_path: Path) -> None:
     for name in ("fusion_node", "pose_node", "simulator_node", "recorder"):
         assert (out / "logs" / f"{name}.log").is_file()
     assert "simulate" not in result.stderr
+
+
+def test_the_nodes_run_with_a_camera_detector(bag: Path, tmp_path: Path) -> None:
+    """GIVEN a 2D detector that sees nothing WHEN the demo runs with it THEN the nodes take it by
+    the same two parameters, and what the LIDAR sees is unknown."""
+    model = write_detector(tmp_path / "v8.onnx", {"output0": np.zeros((1, 84, 8400))})
+    result = demo(
+        *("--bag", str(bag), "--out", str(tmp_path / "out"), "--rate", "0.5", "--json"),
+        *("--set", "network.queue_size=100", "--set", "network.provider=cpu"),
+        *("--set", "detector=camera2d", "--set", f"model={model}"),
+    )
+    # Nothing has a name, so that no box of a known class is missed: the demo itself goes through.
+    assert "network" in result.stdout, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["network"]["head"] == "yolov8"
+    assert summary["answered"] >= 0.95 * round(DURATION_S * 10)
+    assert set(summary["detections"]) <= {"unknown"}
 
 
 def test_failing_node_is_named(bag: Path, tmp_path: Path) -> None:
