@@ -173,7 +173,7 @@ ROSDEP_KEYS = {
     "open3d": "python3-open3d-pip",
     "rosbags": "python3-rosbags-pip",
 }
-WITHOUT_ROSDEP_KEY = {"evo", "libusb_package", "onnx"}
+WITHOUT_ROSDEP_KEY = {"evo", "libusb_package", "motmetrics", "onnx"}
 # The usual ways that the benches compare with, where a robot has them.
 PEERS = {"cv_bridge", "message_filters", "sensor_msgs_py"}
 TRAINING_ONLY = {"torch", "torchvision", "onnxscript"}
