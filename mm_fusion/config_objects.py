@@ -74,7 +74,7 @@ class TrackerConfig:
         high=5.0,
     )
     acceleration_mps2: float = param(
-        3.0, "Standard deviation of a vehicle's acceleration", unit="m/s^2", low=0.01, high=50.0
+        4.0, "Standard deviation of a vehicle's acceleration", unit="m/s^2", low=0.01, high=50.0
     )
     turn_acceleration_radps2: float = param(
         0.6,

@@ -27,8 +27,11 @@ Bools = npt.NDArray[np.bool_]
 
 HEIGHT_GAIN = 0.4
 AVERAGED_HITS = 8  # over which size and score are averaged, and the least weight of a new one
-FRONT_MPS = 1.5  # going backwards faster than this with a doubtful front, it is the back
-REVERSE_MPS = 3.0  # faster than this nothing drives backwards
+# What goes backwards faster than this, with a doubtful front, shows its back; at twice the speed,
+# without a doubt.
+FRONT_MPS = 1.5  # a vehicle
+WALKING_MPS = 0.5  # anything else
+SURE_SENSE = 1.5
 SENSE_LIMIT = 4.0
 RELATIVE_MPS2 = 4.0  # acceleration of all things as seen from a robot that moves nobody knows how
 LOST_MPS = 5.0  # doubt about velocities when ego motion comes or goes
@@ -283,13 +286,10 @@ def _odds(probability: F64 | float) -> F64:
 def _turn_about(motion: Motion, sense: F64) -> F64:
     """Set vehicles right whose front was taken for their back, in place; the new ``sense``: how
     far the detector's word for front and back agrees with the track's."""
-    speed = np.where(motion.vehicle, motion.state[:, object_motion.SPEED], 0.0)
-    back = (speed < -REVERSE_MPS) | ((speed < -FRONT_MPS) & (sense < 0.0))
-    back |= (np.abs(speed) < FRONT_MPS) & (sense < -FRONT_MPS)
-    others = ~motion.vehicle
-    if others.any():
-        heading, velocity = object_motion.headings(motion), object_motion.velocities(motion)
-        ahead = velocity[:, 0] * np.cos(heading) + velocity[:, 1] * np.sin(heading)
-        back = np.where(others, ahead < -FRONT_MPS, back)
+    heading, velocity = object_motion.headings(motion), object_motion.velocities(motion)
+    ahead = velocity[:, 0] * np.cos(heading) + velocity[:, 1] * np.sin(heading)
+    front_mps = np.where(motion.vehicle, FRONT_MPS, WALKING_MPS)
+    back = (ahead < -2.0 * front_mps) | ((ahead < -front_mps) & (sense < 0.0))
+    back |= (np.abs(ahead) < front_mps) & (sense < -SURE_SENSE)
     object_motion.turned_about(motion, np.flatnonzero(back))
     return np.where(back, -sense, sense)
