@@ -38,8 +38,8 @@ LOST_MPS = 5.0  # doubt about velocities when ego motion comes or goes
 
 # Evidence for a track, as logarithms of odds.
 BORN = 0.7  # a detection that starts a track is believed this share of its score
-REPEAT = 3.0  # times as likely as by its score alone is a detection where a track expects it,
-LEAST_REPEAT = 2.0  # and at least this much more likely
+REPEAT = 2.0  # times as likely as by its score alone is a detection where a track expects it;
+LEAST_REPEAT = 0.5  # one of a low score speaks against the track, no more than this much
 SURE = 7.0  # no evidence counts beyond
 HIDDEN_DETECTION = 0.1  # how often what is hidden is detected all the same
 BURIED = float(np.log(0.02 / 0.98))

@@ -196,10 +196,16 @@ def test_existence_follows_the_evidence():
     config = TrackerConfig(shown_coast_s=0.5)
     seen = [r[0].existence if r else 0.0 for r in run(Tracker(config), frames)]
     assert seen[1:6] == sorted(seen[1:6])
-    assert seen[5] > 0.95
+    assert seen[5] > 0.9
     assert seen[5:] == sorted(seen[5:], reverse=True)
-    weak = [[detection((8.0, 0.0), score=0.25)]] * 4
-    assert [len(r) for r in run(Tracker(TrackerConfig()), weak)] == [0, 0, 0, 1]
+    # What a detector takes for nothing three times out of four is nothing, however often seen.
+    counts = {}
+    for score in (0.25, 0.45):
+        weak = [[detection((8.0, 0.0), score=score)]] * 12
+        counts[score] = [len(r) for r in run(Tracker(TrackerConfig()), weak)]
+    assert counts[0.25] == [0] * 12
+    assert counts[0.45][:2] == [0, 0]
+    assert counts[0.45][-1] == 1
 
 
 def test_a_source_that_does_not_look_everywhere_ends_nothing():
