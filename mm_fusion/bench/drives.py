@@ -89,6 +89,8 @@ class Sensors:
     accel_sigma: float = 0.05
     gyro_bias: tuple[float, float, float] = (0.002, -0.003, 0.004)
     accel_bias: tuple[float, float, float] = (0.03, -0.04, 0.05)
+    gyro_walk: float = 0.0  # random walk of the biases, per root second
+    accel_walk: float = 0.0
     wheel_sigma: float = 0.05
     wheel_scale: float = 0.01
     gps_sigma: float = 1.0
@@ -101,12 +103,16 @@ class Sensors:
         out: list[Sample] = []
         rot, arm = self.base_from_imu.rotation, self.base_from_imu.translation
         ddyaw = np.gradient(drive.dyaw, 1e-3)
+        wander = np.random.default_rng([self.seed, 4])
+        walked, root_dt = np.zeros((2, 3)), np.sqrt(period_ms * 1e-3)
+        walks = np.array([[self.gyro_walk], [self.accel_walk]]) * root_dt
         for i in range(0, len(drive.t), period_ms):
             w = np.array([0.0, 0.0, drive.dyaw[i]])
             f = np.array([drive.dv[i], drive.v[i] * drive.dyaw[i], G])
             f = f + np.cross([0, 0, ddyaw[i]], arm) + np.cross(w, np.cross(w, arm))
-            w = w + self.gyro_bias + rng.normal(0, self.gyro_sigma, 3)
-            f = f + self.accel_bias + rng.normal(0, self.accel_sigma, 3)
+            walked += wander.normal(0, 1, (2, 3)) * walks
+            w = w + self.gyro_bias + walked[0] + rng.normal(0, self.gyro_sigma, 3)
+            f = f + self.accel_bias + walked[1] + rng.normal(0, self.accel_sigma, 3)
             out.append(
                 ImuSample(
                     "imu",
@@ -192,13 +198,17 @@ def merge(*streams: list[Sample], delay_s: float = 0.0) -> list[Sample]:
 
 
 def drawn(seed: int, *, gps_sigma: float = 1.0) -> Sensors:
-    """Sensors whose constant errors are drawn from the filter's own defaults."""
+    """Sensors whose constant errors, and the walks of their biases, are drawn from the filter's own
+    defaults.
+    """
     rng = np.random.default_rng([seed, 0])
     gyro, accel = rng.normal(0.0, 0.01, 3).tolist(), rng.normal(0.0, 0.1, 3).tolist()
     return Sensors(
         seed=seed,
         gyro_bias=(gyro[0], gyro[1], gyro[2]),
         accel_bias=(accel[0], accel[1], accel[2]),
+        gyro_walk=2e-5,
+        accel_walk=5e-4,
         wheel_scale=float(rng.normal(0.0, 0.01)),
         gps_sigma=gps_sigma,
     )

@@ -20,8 +20,8 @@ EXAMPLES = """examples:
 """
 
 BENCHES = (
-    *("ingest", "sync", "deskew", "latency", "faults", "pose", "lidar_odometry", "ground"),
-    *("late_fusion", "tracker"),
+    *("ingest", "sync", "deskew", "latency", "faults", "pose", "pose_node", "lidar_odometry"),
+    *("ground", "late_fusion", "tracker"),
 )
 
 

@@ -100,7 +100,7 @@ class Child:
     def stop(self) -> None:
         """Ask it to end and wait; StageError where it ends badly or not at all."""
         if not self.ended:
-            self.cpu_s = _cpu_s(self._process.pid)
+            self.cpu_s = cpu_s(self._process.pid)
             self._process.send_signal(signal.SIGINT)
         try:
             code = self._process.wait(STOP_S)
@@ -126,7 +126,7 @@ def end_at_once(process: subprocess.Popen[Any]) -> None:
         shared_memory.remove(segments)
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """User and system time of a process so far."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
