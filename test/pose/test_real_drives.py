@@ -185,3 +185,25 @@ def test_kitti_imu_and_gps_alone(kitti) -> None:
     refused = Counter(out.reasons())
     assert refused[("gps", "outlier")] < 45
     assert any("driving forwards assumed" in w for w in out.pipeline.warnings())
+
+
+def test_kitti_beside_gtsams_own_smoother(kitti) -> None:
+    """GIVEN the same logs and the same fixes kept back WHEN gtsam smooths them by the method of its
+    example, knowing also what comes after, and we filter them online THEN half of the fixes kept
+    back are within twice of the smoother's distance (turns cost more: see docs/pose.md)."""
+    gtsam = pytest.importorskip("gtsam", reason="gtsam is the peer")
+    from support.gtsam_peer import smoothed
+
+    folder = Path(gtsam.__file__).parent / "Data"
+    imu = np.loadtxt(folder / "KittiEquivBiasedImu.txt", skiprows=1)
+    gps = np.loadtxt(folder / "KittiGps_converted.txt", skiprows=1, delimiter=",")
+    kept_back = [i for i in range(len(gps)) if i > 10 and i % 10 == 5]
+    peer = np.linalg.norm((smoothed(imu, gps, kept_back) - gps[:, 1:])[:, :2], axis=1)[kept_back]
+    assert np.sqrt((peer**2).mean()) < 0.5, "the peer must be a good one"
+    samples, held = kitti
+    tree = FrameTree()
+    for frame in ("imu_link", "gps"):
+        tree.set("base_link", frame, RigidTransform.identity())
+    config = load(assignments=["pose.datum=[49.0, 8.4, 100.0]"])
+    ours = apart(Run(PosePipeline(config, tree)).feed(samples), list(held))
+    assert np.median(ours) < 2.0 * np.median(peer)
