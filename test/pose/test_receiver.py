@@ -63,8 +63,8 @@ def test_a_constant_error_of_the_fixes_stays_in_the_covariance() -> None:
 
 def test_between_high_houses_the_track_is_better_than_the_fixes() -> None:
     """GIVEN wheels and yaw rate at 5 Hz and fixes that claim 5 m and are about 37 m off
-    WHEN the heading found at first was wrong THEN the last minute as a whole puts it right, and
-    the track is well below the fixes."""
+    WHEN the heading found at first was wrong THEN the last minutes as a whole put it right, and
+    the error is less than half of the fixes'."""
     ours, fixes = [], []
     for seed in (0, 1):
         truth, samples, fix_errors, tree = canyon(seed)
@@ -72,7 +72,7 @@ def test_between_high_houses_the_track_is_better_than_the_fixes() -> None:
         ours.append(rms_of(errors_of(truth, out.global_).place))
         fixes.append(rms_of(fix_errors))
     assert np.mean(fixes) > 30.0
-    assert np.mean(ours) < 0.75 * np.mean(fixes)
+    assert np.mean(ours) < 0.45 * np.mean(fixes)
 
 
 def test_a_receiver_that_claims_3_m_and_errs_by_15_is_not_locked_out() -> None:
@@ -82,7 +82,8 @@ def test_a_receiver_that_claims_3_m_and_errs_by_15_is_not_locked_out() -> None:
     out = play(merge(sensors.imu(drive), sensors.wheels(drive), gps), frames(sensors))
     late = [r for r in out.rejections if r.sensor == "gps" and r.stamp_ns > T0_NS + 40 * S]
     assert len(late) < 20
-    assert rms(errors(drive, out.global_, 30.0)) < 0.6 * 15.0 * np.sqrt(2.0)
+    assert rms(errors(drive, out.global_, 30.0)) < 0.35 * 15.0 * np.sqrt(2.0)
+    assert any("as a whole" in w for w in out.pipeline.warnings())
 
 
 def test_the_posterior_is_the_mean_over_all_headings() -> None:
