@@ -352,3 +352,18 @@ def a_set(calibration: object, intrinsics: bool = True) -> SyncedSet:
     points = np.concatenate([surface(car), ground[~under]]) - scenes.LIDAR_AT[:3]
     frame: CameraFrame = scenes.frame(np.full((320, 320, 3), 128, np.uint8))
     return SyncedSet(scenes.T0, (scenes.sweep(points),), (frame,), dt_ns={"lidar": 0, "camera": 0})
+
+
+def test_what_the_border_cuts_off_may_be_nearer_but_not_farther() -> None:
+    """GIVEN a cyclist close by, of whom the picture shows the upper part, and a hedge far behind
+    that fills the box better
+    WHEN he is located
+    THEN he is where he is: what shows so much of a height cannot be that far away."""
+    near: Box = ((5.0, 0.5, 0.9), (0.3, 0.5, 1.7), 0.0)
+    hedge: Box = ((22.0, 2.2, 0.75), (0.5, 2.0, 3.3), 0.0)
+    cut = outline(near)
+    cut[3] = HEIGHT - 0.5
+    points = surface(near, 0.1)
+    points = points[points[:, 2] > 1.2]
+    (found,) = located([seen(cut, "cyclist")], [points, surface(hedge, 0.05)])
+    assert np.linalg.norm(found.center[:2] - (5.0, 0.5)) < 0.6

@@ -168,9 +168,10 @@ def _candidates(s: Seen, view: InView, focal_px: float, height_px: int) -> _Cand
     share = together / (parts @ inside)
     score = cover[0] * cover[1] * (LEAST_WITHIN + share) * (together >= LEAST_POINTS)
     near = np.where(parts, low[0], np.inf).min(axis=1)
-    depth, sigma = _expected(s, focal_px, height_px)
+    depth, sigma, cut = _expected(s, focal_px, height_px)
     if depth > 0.0:
         off = np.log(np.maximum(near, 0.5) / depth) / sigma
+        off = np.maximum(off, 0.0) if cut else off
         score = score * np.maximum(np.exp(-0.5 * off**2), WORST_RANGE)
     return _Candidates(
         names, np.asarray(score), near.astype(np.float32), parts, np.split(order, starts[1:])
@@ -191,16 +192,18 @@ def _parts(
     return np.asarray(near)
 
 
-def _expected(s: Seen, focal_px: float, height_px: int) -> tuple[float, float]:
-    """The depth that the box's height tells, and the standard deviation of its logarithm; 0 depth
-    where the picture's border cuts the box off."""
+def _expected(s: Seen, focal_px: float, height_px: int) -> tuple[float, float, bool]:
+    """The depth that the box's height tells, the standard deviation of its logarithm, and whether
+    the picture's border cuts the box off: then the object may be nearer, but hardly farther. 0
+    depth where the box is too flat to tell."""
     top, bottom = float(s.box[1]), float(s.box[3])
     mean, sigma = s.prior.height
     tall = bottom - top
-    if top < 1.0 or bottom > height_px - 2.5 or tall < 4.0:
-        return 0.0, 1.0
+    if tall < 4.0:
+        return 0.0, 1.0, False
+    cut = top < 1.0 or bottom > height_px - 2.5
     spread = float(np.hypot(sigma / mean, 2.0 / tall))
-    return focal_px * mean / tall, float(np.hypot(RANGE_SIGMA, spread))
+    return focal_px * mean / tall, float(np.hypot(RANGE_SIGMA, spread)), cut
 
 
 def _assigned(choices: list[_Candidates]) -> dict[int, int]:
