@@ -10,6 +10,7 @@ import scenes
 import turning
 import yaml
 
+from mm_fusion.config_objects import GroundConfig
 from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.contract import parse_contract
 from mm_fusion.perception.deskew import MotionBuffer
