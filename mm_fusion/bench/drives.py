@@ -7,7 +7,7 @@ given; white noise is what the messages say.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -187,7 +187,7 @@ def fix(stamp_ns: int, east: float, north: float, sigma: float, up: float = 0.0)
     )
 
 
-def merge(*streams: list[Sample], delay_s: float = 0.0) -> list[Sample]:
+def merge(*streams: Sequence[Sample], delay_s: float = 0.0) -> list[Sample]:
     """In the order of arrival; fixes arrive ``delay_s`` after their stamp."""
 
     def arrival(sample: Sample) -> int:

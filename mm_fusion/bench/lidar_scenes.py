@@ -132,7 +132,7 @@ def sweep(scene: RayScene, drive: Drive, lidar: Lidar, end_s: float, seed: int) 
         ],
         axis=-1,
     )
-    rotations, places = pose_at(drive, end_s + seconds)
+    rotations, places = pose_at(drive, np.asarray(end_s + seconds, np.float64))
     origin = places + rotations @ BASE_FROM_LIDAR.translation
     turned = np.einsum("cij,cbj->cbi", rotations @ BASE_FROM_LIDAR.rotation, direction)
     starts = np.broadcast_to(origin[:, None], turned.shape).reshape(-1, 3)

@@ -199,7 +199,7 @@ class LidarOdometry:
         directions[:, :3] = kept[:3].T @ motion.rotation.T
         directions[:, 3:] = kept[3:].T * LEVER_M
         untold = {AXES[int(np.argmax(np.abs(v)))] for v in told.basis.T[~enough]}
-        points = self._config.lidar_sigma_m**2 / (told.count * told.eigenvalues[enough])
+        points = self._config.lidar_sigma_m**2 / (told.near * told.eigenvalues[enough])
         return SweepMotion(
             job.sweep.sensor,
             last.stamp_ns,
@@ -230,7 +230,7 @@ class Surroundings(NamedTuple):
 
     eigenvalues: F64
     basis: F64
-    count: int
+    near: int
 
 
 def surroundings(points: F64, normals: F64) -> Surroundings:

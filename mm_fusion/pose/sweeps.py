@@ -34,6 +34,7 @@ class Sweeps:
 
     def __init__(self, config: PoseConfig, drive: int) -> None:
         self._drive = drive
+        self._scale_sigma = config.wheel_scale_sigma
         self._max_delay_ns = round(config.gps_max_delay_s * NS_PER_S)
         self._reckoning = _Reckoning()
         self._waiting: deque[tuple[int, int, LidarSweep]] = deque()
@@ -173,7 +174,7 @@ class Sweeps:
         self._against = 0
         variance = np.zeros(SIZE)
         variance[VEL], variance[ATT] = 1.0, (4e-4, 4e-4, 0.0)
-        variance[SCALE] = self._config.wheel_scale_sigma**2
+        variance[SCALE] = self._scale_sigma**2
         for estimator in others:
             estimator.core.doubt(variance)
         self._said["doubt"] = (
