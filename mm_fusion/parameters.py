@@ -146,6 +146,8 @@ def check(p: Parameter, value: Any) -> Value:
     if p.kind == "float":
         return float(_number(p, value))
     if p.kind == "str":
+        if value is False and "off" in p.choices:
+            value = "off"  # YAML reads an unquoted off as false
         if not isinstance(value, str):
             raise ConfigError(f"{p.name}: must be text, got {value!r}")
         if p.choices and value not in p.choices:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from mm_fusion import parameters
+from mm_fusion.config import Config
 from mm_fusion.errors import ConfigError
 from mm_fusion.parameters import param
 
@@ -176,3 +177,11 @@ def test_the_written_table_has_a_row_per_parameter() -> None:
     assert len(rows) == 7
     assert rows[4] == "| `engine.power_kw` | `80.0` | kW, 0 .. 500 | Power of the engine |"
     assert rows[6] == '| `engine.fuel` | `"diesel"` | diesel \\| petrol | What it burns |'
+
+
+def test_an_unquoted_off_is_the_choice_of_that_name() -> None:
+    """GIVEN a choice with off, WHEN YAML makes false of it, THEN it is off; true is no choice."""
+    found = [p for p in parameters.describe(Config) if p.name == "pose.imu_orientation"]
+    assert parameters.check(found[0], yaml.safe_load("off")) == "off"
+    with pytest.raises(ConfigError, match=r"pose\.imu_orientation: must be text"):
+        parameters.check(found[0], yaml.safe_load("on"))
