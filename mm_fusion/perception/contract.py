@@ -101,16 +101,7 @@ class Contract:
 
 def parse_contract(text: str, source: str) -> Contract:
     """A contract from the text of its YAML file. ContractError names ``source`` and the rule."""
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ContractError(f"{source}: not valid YAML: {error}") from error
-    values = Values(source, tree)
-    if values.text("format") != FORMAT:
-        raise values.error("format", f"must be '{FORMAT}'", values.text("format"))
-    if values.integer("format_version", 1) != FORMAT_VERSION:
-        version = values.integer("format_version", 1)
-        raise values.error("format_version", f"must be {FORMAT_VERSION}", version)
+    values = values_of(text, source, FORMAT, FORMAT_VERSION)
     if values.text("colour_order") != "RGB":
         raise values.error("colour_order", "must be RGB", values.text("colour_order"))
     ranges = Values(f"{source}: range_m", values.get("range_m"))
@@ -262,6 +253,25 @@ def _check(c: Contract) -> None:
         )
     if "/" in c.model or "\\" in c.model:
         raise ContractError(f"{c.source}: model: must be a file beside the contract: {c.model}")
+
+
+def yaml_of(text: str, source: str) -> Any:
+    """What a YAML text holds. ContractError names ``source`` where it is none."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ContractError(f"{source}: not valid YAML: {error}") from error
+
+
+def values_of(text: str, source: str, kind: str, version: int) -> Values:
+    """The values of a contract whose ``format`` is ``kind`` in this version."""
+    values = Values(source, yaml_of(text, source))
+    if values.text("format") != kind:
+        raise values.error("format", f"must be '{kind}'", values.text("format"))
+    found = values.integer("format_version", 1)
+    if found != version:
+        raise values.error("format_version", f"must be {version}", found)
+    return values
 
 
 class Values:

@@ -20,8 +20,8 @@ import yaml
 
 from mm_fusion.config import Config
 from mm_fusion.errors import ContractError
-from mm_fusion.perception.camera2d.contract import LABELS, usual_map
-from mm_fusion.perception.contract import Range, Values
+from mm_fusion.perception.camera2d.contract import class_map_of, usual_map
+from mm_fusion.perception.contract import Range, Values, values_of, yaml_of
 from mm_fusion.perception.network import Graph, text_beside
 
 F32 = npt.NDArray[np.float32]
@@ -89,12 +89,7 @@ def is_two_stage_contract(text: str) -> bool:
 
 def parse_two_stage_contract(text: str, source: str) -> TwoStageContract:
     """A contract from the text of its YAML file. ContractError names ``source`` and the rule."""
-    values = Values(source, _tree(text, source))
-    if values.text("format") != FORMAT:
-        raise values.error("format", f"must be '{FORMAT}'", values.text("format"))
-    if values.integer("format_version", 1) != FORMAT_VERSION:
-        version = values.integer("format_version", 1)
-        raise values.error("format_version", f"must be {FORMAT_VERSION}", version)
+    values = values_of(text, source, FORMAT, FORMAT_VERSION)
     ranges = Values(f"{source}: range_m", values.get("range_m"))
     optional: dict[str, Any] = {
         key: values.number(key)
@@ -108,7 +103,7 @@ def parse_two_stage_contract(text: str, source: str) -> TwoStageContract:
         encoder=values.text("encoder"),
         backbone=values.text("backbone"),
         classes=values.texts("classes"),
-        class_map=_mapped(values),
+        class_map=class_map_of(values),
         range_m=Range(ranges.interval("x"), ranges.interval("y"), ranges.interval("z")),
         voxel_size_m=_three(values, "voxel_size_m"),
         max_voxels=values.integer("max_voxels", 1),
@@ -122,7 +117,7 @@ def parse_two_stage_contract(text: str, source: str) -> TwoStageContract:
 
 def from_ml_package(text: str, source: str, encoder: str, backbone: str) -> TwoStageContract:
     """A contract from Autoware's ml_package parameters, as they are published with the pair."""
-    tree = _tree(text, source)
+    tree = yaml_of(text, source)
     for key in ("/**", "ros__parameters", "model_params"):
         tree = tree.get(key, tree) if isinstance(tree, Mapping) else tree
     values = Values(source, tree)
@@ -147,13 +142,6 @@ def from_ml_package(text: str, source: str, encoder: str, backbone: str) -> TwoS
     return contract
 
 
-def _tree(text: str, source: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ContractError(f"{source}: not valid YAML: {error}") from error
-
-
 def _three(values: Values, key: str) -> tuple[float, float, float]:
     found = values.get(key)
     numbers = isinstance(found, list) and all(isinstance(v, (int, float)) for v in found)
@@ -168,16 +156,6 @@ def _most(values: Values) -> int:
     if isinstance(found, list) and found and all(isinstance(v, int) for v in found):
         return int(max(found))
     return values.integer("max_voxel_size", 1)
-
-
-def _mapped(values: Values) -> dict[str, str]:
-    tree = values.get("class_map")
-    if not isinstance(tree, Mapping):
-        raise values.error("class_map", "must map the network's classes to ours", tree)
-    for name, label in tree.items():
-        if label not in LABELS:
-            raise values.error(f"class_map: {name}", f"must be one of {', '.join(LABELS)}", label)
-    return {str(k): str(v) for k, v in tree.items()}
 
 
 def _check(c: TwoStageContract) -> None:

@@ -8,7 +8,6 @@ which F1, over all classes, is largest.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,9 @@ from scipy.special import expit, logit
 
 from mm_fusion.errors import StageError
 from mm_fusion.evaluation.detection import match_frame
-from mm_fusion.training.dataset import POINT_BUDGET, limit_points
-from mm_fusion.training.frames import CLASSES, load_frame
+from mm_fusion.training.frames import CLASSES
 from mm_fusion.training.network_torch import FusionNet
-from mm_fusion.training.validate import BATCH, MODES, predict, truth_of
+from mm_fusion.training.validate import MODES, batches, predict, truth_of
 
 F64 = npt.NDArray[np.float64]
 MATCH_M = 2.0
@@ -61,9 +59,7 @@ def _collect(
     if senses not in MODES:
         raise StageError(f"calibration: no such senses: {senses}")
     matches: dict[str, list] = {name: [] for name in CLASSES}
-    for first in range(0, len(paths), BATCH):
-        frames = [load_frame(path) for path in paths[first : first + BATCH]]
-        frames = [replace(f, points=limit_points(f.points, POINT_BUDGET)) for f in frames]
+    for _, frames in batches(paths):
         for frame, found in zip(frames, predict(net, frames, senses), strict=True):
             truth = truth_of(frame, net.grid)
             for name in CLASSES:

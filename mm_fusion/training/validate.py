@@ -69,14 +69,19 @@ def predict(net: FusionNet, frames: list[Frame], mode: str) -> Iterator[Lines]:
         ]
 
 
+def batches(paths: list[Path]) -> Iterator[tuple[int, list[Frame]]]:
+    """The frames, BATCH at a time, thinned as the nodes thin them, with the number of the first."""
+    for first in range(0, len(paths), BATCH):
+        frames = [load_frame(path) for path in paths[first : first + BATCH]]
+        yield first, [replace(f, points=limit_points(f.points, POINT_BUDGET)) for f in frames]
+
+
 def validate(net: FusionNet, paths: list[Path]) -> dict[str, Any]:
     """Scores of every mode: mAP, AP per class, and the errors of what was found."""
     net.eval()
     lines: dict[str, Lines] = {mode: [] for mode in MODES}
     truths: Truths = {}
-    for first in range(0, len(paths), BATCH):
-        frames = [load_frame(path) for path in paths[first : first + BATCH]]
-        frames = [replace(f, points=limit_points(f.points, POINT_BUDGET)) for f in frames]
+    for first, frames in batches(paths):
         stamps = [(first + n) * FRAME_SPACING_NS for n in range(len(frames))]
         truths.update((s, truth_of(f, net.grid)) for s, f in zip(stamps, frames, strict=True))
         for mode, found in lines.items():

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from mm_fusion.errors import ContractError
-from mm_fusion.perception.contract import Values
+from mm_fusion.perception.contract import Values, values_of
 
 FORMAT = "mm_fusion camera detector contract"
 FORMAT_VERSION = 1
@@ -122,16 +122,7 @@ def is_camera_contract(text: str) -> bool:
 
 def parse_camera_contract(text: str, source: str) -> CameraContract:
     """A contract from the text of its YAML file. ContractError names ``source`` and the rule."""
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ContractError(f"{source}: not valid YAML: {error}") from error
-    values = Values(source, tree)
-    if values.text("format") != FORMAT:
-        raise values.error("format", f"must be '{FORMAT}'", values.text("format"))
-    if values.integer("format_version", 1) != FORMAT_VERSION:
-        version = values.integer("format_version", 1)
-        raise values.error("format_version", f"must be {FORMAT_VERSION}", version)
+    values = values_of(text, source, FORMAT, FORMAT_VERSION)
     given = set(values.tree)
     known = {f.name for f in dataclasses.fields(CameraContract)} | {"format", "format_version"}
     if given - known:
@@ -144,7 +135,7 @@ def parse_camera_contract(text: str, source: str) -> CameraContract:
         picture=_picture(Values(f"{source}: picture", values.get("picture"))),
         outputs=values.texts("outputs"),
         classes=values.texts("classes"),
-        class_map=_class_map(values),
+        class_map=class_map_of(values),
         **_optional(values),
     )
     _check(contract)
@@ -220,7 +211,8 @@ def _numbers(values: Values, key: str, count: int | None) -> tuple[Any, ...]:
     return tuple(float(v) for v in found)
 
 
-def _class_map(values: Values) -> dict[str, str]:
+def class_map_of(values: Values) -> dict[str, str]:
+    """A contract's ``class_map``: the network's own names to LABELS."""
     tree = values.get("class_map")
     if not isinstance(tree, Mapping):
         raise values.error("class_map", "must map the network's classes to ours", tree)
