@@ -32,13 +32,15 @@ class Sensed:
     """What the sensors of one frame give, and what the calibration believes of the camera.
 
     ``cloud`` in the base frame at the stamp, None without a LIDAR; ``image`` u8 [H,W,3] RGB with
-    its intrinsics ``k`` [3,3] and ``camera_from_base`` at the exposure, None without a camera.
+    its intrinsics ``k`` [3,3] and ``camera_from_base`` at the exposure, None without a camera;
+    ``held_s`` for how long the camera's driver has sent this picture again and again.
     """
 
     cloud: Cloud | None
     image: U8 | None
     k: F64 | None = None
     camera_from_base: RigidTransform | None = None
+    held_s: float = 0.0
 
 
 Change = Callable[[Sensed, Rng], Sensed | None]
@@ -49,8 +51,9 @@ class Condition:
     """A fault at one severity.
 
     ``touches`` names the senses (camera, lidar) whose data differ from the clean frame's;
-    ``loses`` the sense that is gone. ``change`` makes the data, and answers None for a frame that
-    it cannot harm (16 beams of a LIDAR that has no more); ``variant`` reads them instead.
+    ``loses`` the sense that is gone; ``held_s`` is that of Sensed. ``change`` makes the data, and
+    answers None for a frame that it cannot harm (16 beams of a LIDAR that has no more);
+    ``variant`` reads them instead.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Condition:
     change: Change | None = None
     variant: str = ""
     loses: str = ""
+    held_s: float = 0.0
 
 
 def sensed_of(frame: LabelledFrame) -> Sensed:
@@ -194,9 +198,12 @@ def _made(
     ]
 
 
-def _stored(fault: str, touches: tuple[str, ...], variants: dict[str, str]) -> list[Condition]:
+def _stored(
+    fault: str, touches: tuple[str, ...], variants: dict[str, str], held_s: float = 0.0
+) -> list[Condition]:
+    names = {text: f"{fault}, {text}" if text else fault for text in variants}
     return [
-        Condition(f"{fault}, {text}" if text else fault, fault, text, touches, variant=variant)
+        Condition(names[text], fault, text, touches, variant=variant, held_s=held_s)
         for text, variant in variants.items()
     ]
 
@@ -207,7 +214,7 @@ FAULTS: tuple[Condition, ...] = (
     Condition("camera missing", "camera missing", "", ("camera",), no_camera, loses="camera"),
     Condition("LIDAR missing", "LIDAR missing", "", ("lidar",), no_lidar, loses="lidar"),
     Condition("camera blank", "camera blank", "", ("camera",), blank_camera),
-    *_stored("camera frozen", ("camera",), {"for 2 s": "frozen_2s"}),
+    *_stored("camera frozen", ("camera",), {"for 2 s": "frozen_2s"}, held_s=2.0),
     *_made("LIDAR beams", "lidar", fewer_beams, {"16": 16, "8": 8, "4": 4}),
     *_made("LIDAR front only", "lidar", front_only, {"120°": 120.0}),
     *_made("points lost", "lidar", points_lost, {"20 %": 0.2, "40 %": 0.4, "60 %": 0.6}),
@@ -253,4 +260,4 @@ def apply(
     if stored is None or not stored.images:
         return None
     cloud = stored.cloud if "lidar" in condition.touches else clean.cloud
-    return replace(clean, cloud=cloud, image=stored.images[0])
+    return replace(clean, cloud=cloud, image=stored.images[0], held_s=condition.held_s)

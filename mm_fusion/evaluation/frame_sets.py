@@ -7,7 +7,7 @@ is not asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +71,13 @@ class FrameRunner:
     def run(self, sensed: Sensed) -> tuple[Detection, ...]:
         """The boxes with a score of MIN_SCORE or more, best first."""
         self._stamp_ns += FRAME_SPACING_NS
-        return self._pipeline.process(self._set(sensed)).detections
+        if sensed.held_s > 0.0:  # the road has met this picture already
+            before_ns = self._stamp_ns - round(sensed.held_s * NS_PER_S)
+            self._pipeline.process(self._set(replace(sensed, cloud=None), before_ns))
+        return self._pipeline.process(self._set(sensed, self._stamp_ns)).detections
 
-    def _set(self, sensed: Sensed) -> SyncedSet:
-        stamp, base = self._stamp_ns, self._config.frames.base
+    def _set(self, sensed: Sensed, stamp: int) -> SyncedSet:
+        base = self._config.frames.base
         sweep = image = None
         if sensed.cloud is not None:
             sweep = _sweep(sensed.cloud, stamp, base)

@@ -12,6 +12,7 @@ from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.detectors import Network, Preparing, detector_of
 from mm_fusion.perception.staging import Coming, Each, Staged
+from mm_fusion.perception.stills import StillPictures
 from mm_fusion.perception.tracker import Tracker
 from mm_fusion.samples import (
     CameraFrame,
@@ -71,6 +72,7 @@ class PerceptionPipeline:
         self._coming: list[Coming] = []
         self._next_ns = 0
         self._place: _Place | None = None
+        self._stills = StillPictures()
         self._tracker = Tracker(config.tracker)
 
     # -------------------------------------------------------------------- what comes in
@@ -139,7 +141,9 @@ class PerceptionPipeline:
         if self._coming:
             self._coming = [c for c in self._coming if c.stamp_ns > synced.stamp_ns]
         odom_from_base = self._odom_from_base(synced.stamp_ns)
+        synced, repeated = self._stills.withdrawn(synced, self.motion)
         staged = self._detector.stage(synced, self.motion)
+        staged.rejections.extend(repeated)
         watch.lap("stage")
         detections = self._detector.detect(staged, synced.stamp_ns)
         watch.lap("network")

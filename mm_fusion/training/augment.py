@@ -2,7 +2,7 @@
 
 The world is mirrored, turned and scaled with its boxes; pictures get other light, blur and
 darkness; clouds lose points, beams or all that is aside; the calibration between both is off, as
-it is on robots, and pictures are late.
+it is on robots, and pictures are late or of quite another place.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ class Augmentation:
     pitch_rad: float = 0.012
     calibration_px: float = 1.5
     miscalibration_probability: float = 0.25
+    stale_probability: float = 0.05
     point_dropout: float = 0.6
-    beams_probability: float = 0.2
+    beams_probability: float = 0.25
     front_probability: float = 0.03
     range_noise_m: float = 0.02
     intensity_probability: float = 0.5
@@ -42,10 +43,10 @@ class Augmentation:
     bad_picture_probability: float = 0.15
     blank_picture_probability: float = 0.03
     no_image_probability: float = 0.12
-    no_points_probability: float = 0.15
+    no_points_probability: float = 0.2
 
 
-NO_AUGMENTATION = Augmentation(*([0.0] * 17))
+NO_AUGMENTATION = Augmentation(*([0.0] * 18))
 
 
 def augment(frame: Frame, a: Augmentation, rng: Rng) -> Frame:
@@ -60,7 +61,10 @@ def augment(frame: Frame, a: Augmentation, rng: Rng) -> Frame:
     shift = np.eye(3, dtype=np.float32)
     shift[:2, 2] = rng.normal(0.0, 1.0, 2) * a.calibration_px
     frame = replace(frame, pixel_from_base=shift @ frame.pixel_from_base)
-    if rng.random() < a.miscalibration_probability:
+    frame = replace(frame, looked_from=frame.pixel_from_base)
+    if rng.random() < a.stale_probability:
+        frame = stale(frame, rng)
+    elif rng.random() < a.miscalibration_probability:
         frame = replace(frame, pixel_from_base=miscalibrated(frame.pixel_from_base, rng))
     if a.photometric > 0.0:
         frame = spoil_picture(frame, a, rng)
@@ -125,7 +129,7 @@ def _moved(frame: Frame, boxes: F32, new_from_old: npt.NDArray[np.float64]) -> F
 
 def miscalibrated(pixel_from_base: F32, rng: Rng) -> F32:
     """A projection [3,4] that is wrong: turned by up to 2 degrees about each axis, moved by up to
-    0.2 m, and sometimes as late as 0.1 s at the speed of a vehicle."""
+    0.2 m, and sometimes as late as 0.1 s at the speed of a vehicle, seldom early."""
     p = pixel_from_base.astype(np.float64)
     depth = p[2, :3] / max(np.linalg.norm(p[2, :3]), 1e-9)
     centre = p[:2, :3] @ depth
@@ -144,10 +148,22 @@ def miscalibrated(pixel_from_base: F32, rng: Rng) -> F32:
     moved[:3, 3] = rng.uniform(-1.0, 1.0, 3) * rng.uniform(0.0, 0.2)
     if rng.random() < 0.4:
         late_s = rng.uniform(0.0, 0.1)
-        moved[0, 3] += late_s * rng.uniform(0.0, 15.0)
+        moved[0, 3] -= late_s * rng.uniform(-5.0, 15.0)  # as in stale()
         turn_rad = late_s * rng.normal(0.0, 0.3)
         moved[0, 1], moved[1, 0] = -turn_rad, turn_rad
     return (np.linalg.inv(to_centre) @ turned @ to_centre @ p @ moved).astype(np.float32)
+
+
+def stale(frame: Frame, rng: Rng) -> Frame:
+    """A picture that was taken up to 25 m further back, as one that stands still soon was: to
+    whatever does not move the camera is simply believed elsewhere. It shows no object where the
+    network would look for it."""
+    moved = np.eye(4)
+    turn_rad = rng.normal(0.0, 0.15)
+    moved[0, 1], moved[1, 0] = -turn_rad, turn_rad
+    moved[0, 3] = -rng.uniform(1.0, 25.0)  # the camera is believed ahead of where it was
+    believed = (frame.pixel_from_base @ moved).astype(np.float32)
+    return replace(frame, pixel_from_base=believed, num_pixels=np.zeros_like(frame.num_pixels))
 
 
 # ------------------------------------------------------------------------------- the picture

@@ -29,6 +29,7 @@ class Batch:
     points: torch.Tensor
     images: torch.Tensor
     pixel_from_base: torch.Tensor
+    looked_from: torch.Tensor  # as pixel_from_base, and true where that is believed wrongly
     has_points: torch.Tensor
     has_image: torch.Tensor
     segmentation: torch.Tensor  # i64 [B,32,64]
@@ -60,9 +61,10 @@ def collate(frames: list[Frame], flags: list[tuple[float, float]], grid: Grid) -
     return Batch(
         points=torch.from_numpy(points),
         images=torch.from_numpy(np.stack([f.image for f in frames])).unsqueeze(1),
-        pixel_from_base=torch.from_numpy(np.stack([f.pixel_from_base for f in frames]))
-        .to(torch.float32)
-        .unsqueeze(1),
+        pixel_from_base=_projections([f.pixel_from_base for f in frames]),
+        looked_from=_projections(
+            [f.pixel_from_base if f.looked_from is None else f.looked_from for f in frames]
+        ),
         has_points=has[:, 0:1].contiguous(),
         has_image=has[:, 1:2].contiguous(),
         segmentation=torch.from_numpy(np.stack([f.seg for f in frames]).astype(np.int64)),
@@ -75,6 +77,10 @@ def collate(frames: list[Frame], flags: list[tuple[float, float]], grid: Grid) -
             ]
         ),
     )
+
+
+def _projections(each: list[F32]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(each)).to(torch.float32).unsqueeze(1)
 
 
 def limit_points(points: F32, budget: int, rng: np.random.Generator | None = None) -> F32:

@@ -39,6 +39,7 @@ class Frame:
     num_points: npt.NDArray[np.int32]
     num_pixels: npt.NDArray[np.int32]
     seg: npt.NDArray[np.uint8]
+    looked_from: F32 | None = None  # [3,4]: where pixel_from_base is believed wrongly, the true one
 
 
 def list_frames(folder: Path) -> list[Path]:

@@ -117,6 +117,6 @@ def losses(maps: Maps, batch: Batch) -> Losses:
     if maps.segmentation is None or maps.depth is None:
         return Losses(total, heat, boxes, spread, nothing, nothing)
     seg = segmentation_loss(maps.segmentation, batch.segmentation)
-    depth = depth_loss(maps.depth, batch.points, batch.pixel_from_base[:, 0])
+    depth = depth_loss(maps.depth, batch.points, batch.looked_from[:, 0])
     total = total + SEGMENTATION_SCALE * seg + DEPTH_SCALE * depth
     return Losses(total, heat, boxes, spread, seg, depth)

@@ -30,7 +30,8 @@ def sweep(ms: float, shift_s: float = 0.0) -> Any:
 
 
 def picture(ms: float) -> Any:
-    return scenes.frame(PICTURES[round(ms) % 4], stamp_ns=T0 + round(ms * MS))
+    image = np.roll(PICTURES[round(ms) % 4], round(ms), axis=1)  # no picture comes twice
+    return scenes.frame(image, stamp_ns=T0 + round(ms * MS))
 
 
 def pose(ms: float) -> Any:

@@ -134,10 +134,12 @@ def cloud(stamp_ns: int) -> bytes:
     return encode.encode_pointcloud2(points, stamp_ns, "lidar")
 
 
-def image(stamp_ns: int) -> bytes:
-    """A grey picture with a darker lower half."""
-    pixels = np.full((HEIGHT, WIDTH, 3), 160, np.uint8)
-    pixels[HEIGHT // 2 :] = 90
+def image(stamp_ns: int, noise_of: int | None = None) -> bytes:
+    """A grey picture with a darker lower half. Its noise is that of its own stamp, or of another:
+    a camera that stands still repeats one picture."""
+    generator = np.random.default_rng(stamp_ns if noise_of is None else noise_of)
+    pixels = generator.integers(155, 165, (HEIGHT, WIDTH, 3), np.uint8)
+    pixels[HEIGHT // 2 :] -= 70
     return encode.encode_image(pixels, "rgb8", stamp_ns, "camera_optical")
 
 

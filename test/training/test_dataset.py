@@ -20,6 +20,7 @@ from mm_fusion.training.augment import (
     flip,
     keep,
     miscalibrated,
+    stale,
     tilt,
     turn,
 )
@@ -100,6 +101,30 @@ def test_a_wrong_calibration_is_wrong_by_as_much_as_robots_are(frame: Frame) -> 
     assert 3.0 < np.median(moved) < 20.0
 
 
+def test_a_stale_picture_is_of_a_place_further_back(frame: Frame) -> None:
+    """What stands ahead is looked for further out from the vanishing point than the picture shows
+    it, and the picture teaches no object and the right depth."""
+    far = np.array([[40.0, 3.0, 0.0]])
+    for seed in range(20):
+        old = stale(replace(frame, looked_from=frame.pixel_from_base), np.random.default_rng(seed))
+        assert old.looked_from is not None
+        looked_for, shown = (
+            (old.pixel_from_base @ (*far[0], 1.0))[2],
+            (frame.pixel_from_base @ (*far[0], 1.0))[2],
+        )
+        assert 0.5 < shown - looked_for < 40.0
+        np.testing.assert_array_equal(old.looked_from, frame.pixel_from_base)
+        assert not old.num_pixels.any()
+
+
+def test_depth_is_taught_from_where_the_camera_was(frame: Frame) -> None:
+    believed = np.zeros((3, 4), np.float32)
+    wrong = replace(frame, pixel_from_base=believed, looked_from=frame.pixel_from_base)
+    batch = collate([wrong], [(1.0, 1.0)], Grid())
+    np.testing.assert_array_equal(batch.looked_from[0, 0].numpy(), frame.pixel_from_base)
+    np.testing.assert_array_equal(batch.pixel_from_base[0, 0].numpy(), believed)
+
+
 def test_lost_points_are_lost_to_the_objects_too(frame: Frame) -> None:
     kept = np.arange(len(frame.points)) % 4 == 0
     fewer = keep(frame, kept)
@@ -116,7 +141,8 @@ def test_augmentation_follows_its_generator(frame: Frame) -> None:
 
 def test_no_augmentation_is_none(frame: Frame) -> None:
     same = augment(frame, NO_AUGMENTATION, np.random.default_rng(0))
-    for name, value in vars(frame).items():
+    np.testing.assert_array_equal(same.looked_from, frame.pixel_from_base)
+    for name, value in vars(replace(frame, looked_from=same.looked_from)).items():
         np.testing.assert_allclose(getattr(same, name), value, atol=1e-4)
 
 

@@ -1,0 +1,88 @@
+"""Pictures that a driver sends again under new stamps are withheld once the vehicle has moved.
+
+A frozen camera shows the world from where the vehicle was. Projected from where it is now, its
+picture says that objects are where none are, which is worse than no picture. Real cameras never
+give the same bytes twice; a simulated one without noise does where nothing moves, and then the
+picture is as good as new: so what decides is whether the vehicle has moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from mm_fusion.geometry import RigidTransform
+from mm_fusion.health.pictures import picture_mark
+from mm_fusion.perception.deskew import MotionBuffer
+from mm_fusion.samples import NS_PER_S, CameraFrame, Reason, Rejection, SyncedSet
+
+MOVED_M, TURNED_RAD = 0.2, 0.01  # some pixels, at ten metres
+UNKNOWN_MOTION_NS = NS_PER_S  # no longer without knowing whether the vehicle moved
+
+
+class _First(NamedTuple):
+    """When a camera's present picture was first seen, where the vehicle was, whether it has moved
+    since then."""
+
+    mark: int
+    exposure_ns: int
+    odom_from_base: RigidTransform | None
+    moved: bool
+
+
+class StillPictures:
+    """Remembers the last picture of every camera. Sets in their order; a set that is not newer than
+    the one before begins anew."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, _First] = {}
+        self._last_ns = 0
+
+    def withdrawn(
+        self, synced: SyncedSet, motion: MotionBuffer
+    ) -> tuple[SyncedSet, list[Rejection]]:
+        """The set without the pictures that stand still although the vehicle moved."""
+        if synced.stamp_ns <= self._last_ns:
+            self._first.clear()
+        self._last_ns = synced.stamp_ns
+        refused = {}
+        for slot, frame in enumerate(synced.cameras):
+            if frame is not None:
+                offset_ns = synced.dt_ns.get(frame.sensor, frame.stamp_ns - synced.stamp_ns)
+                why = self._why_not(frame, synced.stamp_ns + offset_ns, motion)
+                if why:
+                    reason = Reason.STALE
+                    refused[slot] = Rejection(frame.sensor, frame.stamp_ns, reason, why)
+        if not refused:
+            return synced, []
+        left = tuple(None if n in refused else f for n, f in enumerate(synced.cameras))
+        return replace(synced, cameras=left), list(refused.values())
+
+    def _why_not(self, frame: CameraFrame, exposure_ns: int, motion: MotionBuffer) -> str:
+        """Why a picture is not to be used, "" where it is."""
+        mark, first = picture_mark(frame), self._first.get(frame.sensor)
+        place = motion.odom_from_base(exposure_ns)
+        if first is None or first.mark != mark:
+            self._first[frame.sensor] = _First(mark, exposure_ns, place, False)
+            return ""
+        age_ns = exposure_ns - first.exposure_ns
+        if age_ns <= 0:  # the very picture: two sets may share one
+            return ""
+        known = first.odom_from_base is not None and place is not None
+        if first.odom_from_base is not None and place is not None and not first.moved:
+            first = first._replace(moved=_has_moved(first.odom_from_base, place))
+            self._first[frame.sensor] = first
+        if first.moved:
+            return f"the same picture as {age_ns / NS_PER_S:.1f} s before, and the vehicle moved"
+        if not known and age_ns > UNKNOWN_MOTION_NS:
+            return f"the same picture as {age_ns / NS_PER_S:.1f} s before, and no ego motion known"
+        return ""
+
+
+def _has_moved(then: RigidTransform, now: RigidTransform) -> bool:
+    way = then.inverse() @ now
+    cosine = (float(np.trace(way.rotation)) - 1.0) / 2.0
+    turned_rad = float(np.arccos(min(1.0, max(-1.0, cosine))))
+    return float(np.linalg.norm(way.translation)) > MOVED_M or turned_rad > TURNED_RAD
