@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="keep the prepared messages here, to use them again",
     )
+    parser.add_argument("--model", type=Path, metavar="ONNX", help="another network")
 
 
 @dataclass(slots=True)
@@ -100,13 +101,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         folder = Path(scratch)
         recipe = Recipe(WARM_UP_S + args.seconds + TAIL_S, args.cameras, args.columns, args.jpeg)
         tape = prepared(args.tape or folder / "tape", recipe, lambda _: None)
-        network = _network(folder, args.cameras)
+        network = args.model or _stand_in(folder, args.cameras)
         measured = _live(args, folder, args.tape or folder / "tape", network)
         return _figures(args, folder, measured, tape.points, network)
 
 
-def _network(folder: Path, cameras: int) -> Path | None:
-    """None: the packaged network."""
+def _stand_in(folder: Path, cameras: int) -> Path | None:
+    """A network with enough camera slots; None: the packaged one has them."""
     from mm_fusion.bench.stand_in import write_stand_in
 
     return None if cameras == 1 else write_stand_in(folder, cameras)
@@ -136,7 +137,7 @@ def _settings(args: argparse.Namespace, folder: Path, network: Path | None) -> P
     }
     tree: dict[str, Any] = {"topics": topics, "nodes": {"autostart": True}}
     if network is not None:
-        tree["network"] = {"model": str(network)}
+        tree["network"] = {"model": str(network.resolve())}
     path = folder / "parameters.yaml"
     path.write_text(yaml.safe_dump({"/**": {"ros__parameters": tree}}))
     return path
@@ -233,9 +234,8 @@ def _threads(pid: int) -> dict[int, tuple[str, int]]:
 
 
 def _figures(
-    args: argparse.Namespace, folder: Path, measured: Measured, points: list[int], network: Any
+    args: argparse.Namespace, folder: Path, measured: Measured, points: list[int], network: Path | None
 ) -> dict[str, Any]:
-    from mm_fusion.bench.stand_in import NOTE
     from mm_fusion.bench.tape import CAMERA_S
 
     def read(name: str) -> Any:
@@ -254,7 +254,7 @@ def _figures(
             "camera_hz": round(1.0 / CAMERA_S, 1),
             "points_per_sweep": round(sum(points) / max(len(points), 1)),
             "listened_to": [*RESULTS, *(OBSTACLES if args.obstacles else ())],
-            "network": "the packaged network" if network is None else NOTE,
+            "network": _network_name(args, network),
             "sets": len(notes.sets),
             "sets_with_all_sensors": sum(s.missing == 0 for s in notes.sets),
             "detections_per_set": _mean([s.detections for s in notes.sets]),
@@ -280,6 +280,14 @@ def _figures(
             "source_late_ms": figures.percentiles(source["lateness_ns"]),
         },
     }
+
+
+def _network_name(args: argparse.Namespace, network: Path | None) -> str:
+    from mm_fusion.bench.stand_in import NOTE
+
+    if args.model is not None:
+        return str(args.model)
+    return "the packaged network" if network is None else NOTE
 
 
 def _mean(counts: list[int]) -> float:

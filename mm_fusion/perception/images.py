@@ -34,6 +34,9 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+# Pixels are averaged by whole numbers, down to this little less than the network sees: 360 rows
+# stand for 384. Averaging two by two is fast, and two by one is not.
+SPARE = 0.25
 JPEG_END = b"\xff\xd9"
 JPEG_TAIL_BYTES = 4096
 
@@ -176,8 +179,13 @@ class ImageStager:
         elif small is not self._slot:
             np.copyto(self._slot, small)
 
+    def _whole(self, width: int, height: int) -> tuple[int, int]:
+        """How many pixels of an image may become one, along u and v."""
+        by_u, by_v = width / self._width + SPARE, height / self._height + SPARE
+        return max(int(by_u), 1), max(int(by_v), 1)
+
     def _decoded(self, frame: CameraFrame, model: CameraModel) -> U8:
-        room = min(model.width / self._width, model.height / self._height)
+        room = min(self._whole(model.width, model.height))
         # Only by what divides the size: else the last pixels would show less than the others.
         fits = [r for r in REDUCED if r <= room and not (model.width % r or model.height % r)]
         reduce = max(fits, default=1) if frame.encoding == "jpeg" else 1
@@ -194,11 +202,10 @@ class ImageStager:
             resized = cv2.resize(image, size, dst=out, interpolation=cv2.INTER_LINEAR)
             return np.asarray(resized, dtype=np.uint8)
         # Averaging whole pixels is OpenCV's fast case; what is left to do is then small.
-        by_u, by_v = width // size[0], height // size[1]
-        if by_u > 1 and by_v > 1 and not (width % by_u or height % by_v):
-            step = (width // by_u, height // by_v)
-            if step != size:
-                image = np.asarray(cv2.resize(image, step, interpolation=cv2.INTER_AREA), np.uint8)
+        by_u, by_v = self._whole(width, height)
+        step = (width // by_u, height // by_v)
+        if step != size and not (width % by_u or height % by_v):
+            image = _averaged(image, step)
         # Less than halving needs no averaging, and costs a fifth without.
         halves = image.shape[1] >= 2 * size[0] or image.shape[0] >= 2 * size[1]
         way = cv2.INTER_AREA if halves else cv2.INTER_LINEAR
@@ -206,12 +213,9 @@ class ImageStager:
 
     def _rectified(self, image: U8, model: CameraModel, out: U8 | None) -> U8:
         height, width = image.shape[:2]
-        # Sampling a large image at few places would alias; whole pixels are averaged first.
-        size = (
-            width // max(width // self._width, 1),
-            height // max(height // self._height, 1),
-        )
-        image = self._resized(image, size, None)
+        by_u, by_v = self._whole(width, height)
+        size = (width // by_u, height // by_v)
+        image = _averaged(image, size)  # sampling a large image at few places would alias
         maps = self._maps
         if maps is None or maps.model is not model or maps.size != size:
             maps = self._maps = self._make_maps(model, size)
@@ -223,6 +227,13 @@ class ImageStager:
         k = scaled_k(model.k, size[0] / model.width, size[1] / model.height)
         tables = _tables(model, k, self.network_k(model), (self._width, self._height))
         return _Maps(model, size, *tables)
+
+
+def _averaged(image: U8, size: tuple[int, int]) -> U8:
+    """The image at a smaller (width, height); itself where that is its own."""
+    if image.shape[1::-1] == size:
+        return image
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _check_size(width: int, height: int, model: CameraModel) -> None:

@@ -167,14 +167,15 @@ class Staging:
         usable = []
         for (sweep, *_), cloud in zip(sweeps, clouds, strict=True):
             inside = inside_range(cloud, self._range)
-            if len(inside):
-                usable.append((sweep, cloud, inside))
+            count = int(np.count_nonzero(inside))
+            if count:
+                usable.append((sweep, cloud, inside, count))
             else:
                 staged.rejections.append(_nothing_of(sweep, cloud))
-        total = sum(len(inside) for _, _, inside in usable)
-        for sweep, cloud, inside in usable:
-            share = min(len(inside), self._budget * len(inside) // max(total, self._budget))
-            kept = inside[thinned(_range2_m2(cloud, inside), share)]
+        total = sum(count for *_, count in usable)
+        for sweep, cloud, inside, count in usable:
+            share = min(count, self._budget * count // max(total, self._budget))
+            kept = thinned(_range2_m2(cloud), share, among=inside)
             self._write(sweep, cloud, kept, staged.points_used)
             staged.points_used += len(kept)
             if motion is not None:
@@ -318,19 +319,24 @@ def _undeskewed(sweep: LidarSweep, cloud: PlacedCloud) -> list[str]:
     return remarks
 
 
-def inside_range(cloud: PlacedCloud, volume: Range) -> npt.NDArray[np.intp]:
-    """Indices of the points inside the volume. Comparisons with NaN are false."""
-    inside = np.ones(cloud.xyz.shape[1], np.bool_)
-    for row, (low, high) in zip(cloud.xyz, (volume.x_m, volume.y_m, volume.z_m), strict=True):
-        inside &= row >= np.float32(low)
-        inside &= row < np.float32(high)
-    return np.flatnonzero(inside)
+def inside_range(cloud: PlacedCloud, volume: Range) -> npt.NDArray[np.bool_]:
+    """Which points [N] are inside the volume. Comparisons with NaN are false."""
+    limits = ((v[0], v[1]) for v in (volume.x_m, volume.y_m, volume.z_m))
+    inside: npt.NDArray[np.bool_] | None = None
+    for row, (low, high) in zip(cloud.xyz, limits, strict=True):
+        for part in (row >= np.float32(low), row < np.float32(high)):
+            inside = part if inside is None else np.logical_and(inside, part, out=inside)
+    assert inside is not None
+    return inside
 
 
-def _range2_m2(cloud: PlacedCloud, inside: npt.NDArray[np.intp]) -> F32:
-    """Squares of the horizontal distances from the base (m^2) of some points."""
-    x, y = cloud.xyz[0][inside], cloud.xyz[1][inside]
-    return x * x + y * y
+def _range2_m2(cloud: PlacedCloud) -> F32:
+    """Squares of the horizontal distances from the base (m^2)."""
+    x, y = cloud.xyz[:2]
+    with np.errstate(invalid="ignore", over="ignore"):
+        squares = x * x
+        squares += y * y
+    return squares
 
 
 def _refuse(sample: CameraFrame | LidarSweep, reason: Reason, detail: str) -> Rejection:

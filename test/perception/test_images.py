@@ -82,7 +82,7 @@ LENSES = [
 
 
 @pytest.mark.parametrize("lens", LENSES)
-@pytest.mark.parametrize("size", [(128, 64), (200, 120), (640, 384), (1920, 1080)])
+@pytest.mark.parametrize("size", [(128, 64), (200, 120), (256, 120), (640, 384), (1920, 1080)])
 @pytest.mark.parametrize("point", [(-0.35, 0.12, 1.0), (0.3, -0.15, 1.2)])
 def test_what_opencv_projects_through_the_lens_is_found_through_the_pinhole(lens, size, point):
     # GIVEN a bright spot where OpenCV's own model of the lens shows a point
