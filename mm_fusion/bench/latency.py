@@ -5,11 +5,11 @@ wheels 50 Hz, GPS 5 Hz, prepared beforehand), pose_node, fusion_node, a listener
 a subscriber to fusion_node's inputs that does nothing: processes of their own, for --seconds
 after a warm-up. fusion_node runs with stopwatches (nodes/bench_latency_fusion.py).
 
-``latency_ms.ours`` is from the arrival, in the node, of the message that released a set to the
-set's last published message, without the network's run. ``cpu_ms_per_set.ours`` counts CPU by
-thread: all callbacks, the working thread but for the network, helper threads. Not in it are the
-network, rclpy's taking of messages, and the threads of DDS; they are listed. Beside it stands
-``ours_by_difference``: the whole process without the network and without as much as the
+``latency_ms.ours`` is from the arrival, in the node, of the message that released a set until the
+set's detections and tracks are published, without the network's run. ``cpu_ms_per_set.ours``
+counts CPU by thread: all callbacks, the working thread but for the network, helper threads. Not in
+it are the network, rclpy's taking of messages, and the threads of DDS; they are listed. Beside it
+stands ``ours_by_difference``: the whole process without the network and without as much as the
 subscriber that does nothing needed for the same messages. Wall-clock percentiles are to be read
 beside those of that subscriber and ``machine.sleep_1ms_overshoot_ms``.
 
@@ -234,7 +234,11 @@ def _threads(pid: int) -> dict[int, tuple[str, int]]:
 
 
 def _figures(
-    args: argparse.Namespace, folder: Path, measured: Measured, points: list[int], network: Path | None
+    args: argparse.Namespace,
+    folder: Path,
+    measured: Measured,
+    points: list[int],
+    network: Path | None,
 ) -> dict[str, Any]:
     from mm_fusion.bench.tape import CAMERA_S
 

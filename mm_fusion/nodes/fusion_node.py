@@ -51,6 +51,7 @@ IMAGE_CLASSES: dict[bool, tuple[type, str]] = {
 }
 CLOUD = "sensor_msgs/msg/PointCloud2"
 INFO = "sensor_msgs/msg/CameraInfo"
+MOTIONS_AT_ONCE = 3
 INFO_FROM = 12  # bytes of encapsulation and stamp
 
 
@@ -92,6 +93,7 @@ class FusionNode(ManagedNode):
         self._lidars = wire.Lidars(config.lidar, topics.lidars)
         self._intake = Intake(self._names, config, lambda: self.get_clock().now().nanoseconds)
         self._arrivals = Arrivals()
+        self._motions: list[tuple[bytes, int]] = []  # poses not looked at yet, with their arrival
         self._infos: dict[str, bytes] = {}  # the last CameraInfo by camera, behind its stamp
         self._timings = Timings()
         self._last: FusionResult | None = None
@@ -135,6 +137,7 @@ class FusionNode(ManagedNode):
         self._inputs = []
         # What still waits for a partner waited for the end, which is nobody's latency.
         self._arrivals.clear()
+        self._take_motions()
         self._hand_over(self._pipeline.synchronizer.flush())
         if self._transforms is not None:
             self._transforms.close()
@@ -183,6 +186,7 @@ class FusionNode(ManagedNode):
     def _on_raw(self, type_name: str, raw: bytes, sensor: str) -> None:
         came_ns = time.perf_counter_ns()
         arrival_ns = self._intake.arrived(sensor)
+        self._take_motions()
         sample = wire.decode(type_name, raw, sensor, self._lidars, arrival_ns)
         for text in self._lidars.news():
             self.get_logger().info(text)
@@ -192,27 +196,38 @@ class FusionNode(ManagedNode):
         assert isinstance(sample, (CameraFrame, LidarSweep))
         self._need(sample.frame_id)
         self._intake.stamped(sensor, sample.stamp_ns, arrival_ns)
-        if isinstance(sample, CameraFrame):
-            self._intake.pictured(sample)
         self._arrivals.note(sensor, sample.stamp_ns, came_ns)
-        self._silence.heard(sample.stamp_ns)
         coming = self._pipeline.coming(sample)
         if coming is not None:
             self._queue.note(coming, stir=True)
         self._hand_over(self._pipeline.synchronizer.add(sample))
+        self._silence.heard(sample.stamp_ns)
+        if isinstance(sample, CameraFrame):
+            self._intake.pictured(sample)
 
     def _on_motion(self, raw: bytes) -> None:
-        sensor = self._config.topics.motion
-        arrival_ns = self._intake.arrived(sensor)
-        motion = wire.decode_pose(raw, sensor)
-        if isinstance(motion, Rejection):
-            self._reject(motion)
-            return
-        self._intake.stamped(sensor, motion.stamp_ns, arrival_ns)
-        if motion.child_frame_id != self._config.frames.base.lstrip("/"):
-            self._need(motion.child_frame_id)
-        self._queue.note(motion, stir=self._pipeline.expecting)
-        self._hand_over(self._pipeline.synchronizer.advance(motion.stamp_ns, arrival_ns))
+        arrival_ns = self._intake.arrived(self._config.topics.motion)
+        self._motions.append((raw, arrival_ns))
+        # Several at a time cost little more than one; where one is waited for, it is taken at once.
+        pipeline = self._pipeline
+        awaited = pipeline.expecting or pipeline.synchronizer.is_waiting
+        if awaited or len(self._motions) >= MOTIONS_AT_ONCE:
+            self._take_motions()
+
+    def _take_motions(self) -> None:
+        """Look at the poses that have come, in their order."""
+        motions, self._motions = self._motions, []
+        sensor, synchronizer = self._config.topics.motion, self._pipeline.synchronizer
+        for raw, arrival_ns in motions:
+            motion = wire.decode_pose(raw, sensor)
+            if isinstance(motion, Rejection):
+                self._reject(motion)
+                continue
+            self._intake.stamped(sensor, motion.stamp_ns, arrival_ns)
+            if motion.child_frame_id != self._config.frames.base.lstrip("/"):
+                self._need(motion.child_frame_id)
+            self._queue.note(motion, stir=self._pipeline.expecting)
+            self._hand_over(synchronizer.advance(motion.stamp_ns, arrival_ns))
 
     def _on_camera_info(self, raw: bytes, sensor: str) -> None:
         # One comes with every image, and says the same but for the stamp.
@@ -242,6 +257,7 @@ class FusionNode(ManagedNode):
 
     def _listen(self) -> None:
         """Look whether cameras and LIDARs are all silent: no message would call then."""
+        self._take_motions()
         silence = self._silence
         silence.look(self._queue.idle)
         if silence.due:
@@ -304,7 +320,7 @@ class FusionNode(ManagedNode):
             "since_whole": 0,
             "end_to_end": 0,
         }
-        self._outputs.publish(result, work.synced)
+        self._outputs.publish(result)
         published_ns = time.perf_counter_ns()
         spent_ns["publish"] = published_ns - answered_ns
         spent_ns["since_whole"] = published_ns - work.whole_ns
@@ -314,6 +330,8 @@ class FusionNode(ManagedNode):
         self._last = result
         if change is not None:
             self.get_logger().info(str(change))
+        self._outputs.publish_more(result, work.synced)
+        self._timings.note("publish_more", time.perf_counter_ns() - published_ns)
 
     # --------------------------------------------------------------------------- diagnostics
 

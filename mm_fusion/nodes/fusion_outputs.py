@@ -68,8 +68,8 @@ class FusionOutputs:
             self._node.destroy_lifecycle_publisher(publisher)
         self._made = []
 
-    def publish(self, result: FusionResult, synced: SyncedSet) -> None:
-        """The answer to one set."""
+    def publish(self, result: FusionResult) -> None:
+        """The answer to one set: boxes and tracks."""
         stamp_ns, frame_id = result.stamp_ns, result.frame_id
         if self._detections.get_subscription_count():
             boxes = answers.encode_boxes(result.detections, stamp_ns, frame_id)
@@ -82,10 +82,13 @@ class FusionOutputs:
                 track_states(result.tracks), stamp_ns, result.track_frame_id, dense=True
             )
             self._states.publish(states)
-        if self._markers.get_subscription_count():
-            self._markers.publish(messages.markers(result))
+
+    def publish_more(self, result: FusionResult, synced: SyncedSet) -> None:
+        """What takes longer to make, and nobody waits for as for the boxes."""
         if self._obstacles.get_subscription_count():
             self._publish_obstacles(result, synced)
+        if self._markers.get_subscription_count():
+            self._markers.publish(messages.markers(result))
         for slot, publisher in enumerate(self._debug):
             if publisher.get_subscription_count():
                 self._publish_debug(result, synced, slot)

@@ -59,6 +59,11 @@ class Timings:
             change = self._modes.add(result)
             return self._modes.ladder(), change
 
+    def note(self, stage: str, spent_ns: int) -> None:
+        """What one more station took, behind the result."""
+        with self._lock:
+            self._stages.setdefault(stage, Percentiles()).add(spent_ns)
+
     def silent(self, stamp_ns: int, sensors: Iterable[str]) -> tuple[Ladder, ModeChange | None]:
         """No result can come: these sensors are silent, at ``stamp_ns`` of their time."""
         with self._lock:

@@ -102,8 +102,10 @@ def covariances(
     # Sine and cosine of a heading of which nothing is known are off by about 0.9.
     variances = 2.0 * errors * errors
     variances[:, 3] = np.minimum(variances[:, 3], np.pi**2 / 3.0)
-    usable = np.asarray(np.isfinite(variances).all(axis=1))
-    return [np.diag(v) if good else None for v, good in zip(variances, usable, strict=True)]
+    matrices = np.zeros((len(chosen), 4, 4))
+    matrices[:, range(4), range(4)] = variances
+    usable = np.asarray(np.isfinite(variances).all(axis=1)).tolist()
+    return [m if good else None for m, good in zip(matrices, usable, strict=True)]
 
 
 def _check_fit(cameras: Sequence[str], contract: Contract, config: NetworkConfig) -> None:

@@ -126,6 +126,7 @@ class PerceptionPipeline:
         mark = self.motion.settled(stamp_ns)
         if mark is not None and (self._place is None or self._place.stamp_ns != stamp_ns):
             self._place = _Place(stamp_ns, mark, self.motion.odom_from_base(stamp_ns))
+            self._tracker.foresee(stamp_ns)
 
     def _odom_from_base(self, stamp_ns: int) -> RigidTransform | None:
         place = self._place

@@ -22,6 +22,7 @@ Bools = npt.NDArray[np.bool_]
 
 UNKNOWN = "unknown"  # the label of what was seen and has no name
 UNKNOWN_YAW_SIGMA_RAD = 100.0
+PLANE = np.array([0, 1, 3])  # x, y and yaw among (x, y, z, yaw)
 LENGTH_SIGMA = 0.03  # metres of doubt about the centre of a box, per metre of its length
 
 
@@ -236,9 +237,10 @@ def _noise(detections: Sequence[Detection], size: F64, config: TrackerConfig) ->
         config.position_sigma_m**2 + (LENGTH_SIGMA * size[:, :2].max(axis=1, initial=0.0)) ** 2
     )
     noise[:, 2, 2] = config.yaw_sigma_rad**2
-    for n, detection in enumerate(detections):
-        if detection.covariance is not None:
-            noise[n] = detection.covariance[np.ix_([0, 1, 3], [0, 1, 3])]
+    given = [n for n, d in enumerate(detections) if d.covariance is not None]
+    if given:
+        own = np.array([detections[n].covariance for n in given])
+        noise[given] = own[:, PLANE[:, None], PLANE]
     return noise
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +59,14 @@ class _Step:
     born: dict[int, int] = field(default_factory=dict)
 
 
+class _Foreseen(NamedTuple):
+    """The tracks ``after`` a prediction, of which tables and for which stamp."""
+
+    before: Table
+    stamp_ns: int
+    after: Table
+
+
 class Tracker:
     """Tracks of one scene. ``update`` once per set of detections of one instant."""
 
@@ -73,6 +82,14 @@ class Tracker:
         self._odom_from_base: RigidTransform | None = None  # the last known
         self._in_odom = False
         self._steps: list[_Step] = []
+        self._foreseen: _Foreseen | None = None
+
+    def foresee(self, stamp_ns: int) -> None:
+        """Predict the tracks to the stamp of the next detections before they are there. What
+        :meth:`update` finds done it does not do again; no answer changes by it."""
+        if self._stamp_ns is not None and stamp_ns > self._stamp_ns and len(self._tracks):
+            after = self._predicted((stamp_ns - self._stamp_ns) / NS_PER_S)
+            self._foreseen = _Foreseen(self._tracks, stamp_ns, after)
 
     def update(
         self,
@@ -146,12 +163,18 @@ class Tracker:
         before_ns, self._stamp_ns = self._stamp_ns, stamp_ns
         if before_ns is None or not len(self._tracks):
             return
-        dt = (stamp_ns - before_ns) / NS_PER_S
+        foreseen, self._foreseen = self._foreseen, None
+        if foreseen is not None and foreseen[:2] == (self._tracks, stamp_ns):
+            self._tracks = foreseen.after
+        else:
+            self._tracks = self._predicted((stamp_ns - before_ns) / NS_PER_S)
+
+    def _predicted(self, dt: float) -> Table:
         acceleration = self._tracks.acceleration
         if not self._in_odom:
             acceleration = np.maximum(acceleration, RELATIVE_MPS2)
         motion = object_motion.predicted(self._tracks.motion, dt, acceleration, self._config)
-        self._tracks = self._tracks.with_(motion=motion)
+        return self._tracks.with_(motion=motion)
 
     # --------------------------------------------------------------------------- evidence
 

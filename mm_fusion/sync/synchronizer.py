@@ -131,6 +131,11 @@ class Synchronizer:
         answers: Answers = [] if fallen is None else [fallen]
         return answers + self._settle() if self._pending else answers
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a set waits: for a partner, or for time to pass."""
+        return bool(self._pending)
+
     def foreseen_ns(self, sample: Exteroceptive) -> int | None:
         """The stamp of the set that a message will be in: its own, or, of a partner that comes
         before its reference, as far as their rates tell. None where that cannot be said."""

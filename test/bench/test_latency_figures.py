@@ -48,9 +48,11 @@ def made_notes() -> Notes:
     }
     published = [
         PublishNote(1, "detections", 147 * MS, 1 * MS),
-        PublishNote(1, "fusion/status", 149 * MS, 2 * MS),
+        PublishNote(1, "tracks", 149 * MS, 1 * MS),
+        PublishNote(1, "fusion/status", 151 * MS, 1 * MS),
         PublishNote(2, "detections", 193 * MS, 1 * MS),
-        PublishNote(2, "fusion/status", 194 * MS, 2 * MS),
+        PublishNote(2, "tracks", 194 * MS, 1 * MS),
+        PublishNote(2, "fusion/status", 198 * MS, 1 * MS),
     ]
     callbacks = [CallbackNote("lidar", 100 * MS, 2 * MS), CallbackNote("imu", 110 * MS, 4 * MS)]
     threads = {"receiving": [1], "working": [2], "network": [3, 4]}
@@ -65,6 +67,8 @@ def test_latency_is_all_but_the_network() -> None:
     assert found["ours"]["max"] == pytest.approx(15.0)
     # 147 - 100 - 40 = 7 and 193 - 139 - 40 = 14.
     assert found["ours_to_detections"]["p50"] == pytest.approx(10.5)
+    # 151 - 100 - 40 = 11 and 198 - 139 - 40 = 19.
+    assert found["ours_to_last_message"]["max"] == pytest.approx(19.0)
     assert found["network"]["p50"] == pytest.approx(40.0)
     # The first one's network ended at 144, the second set was there at 139.
     assert found["behind_another_set"]["max"] == pytest.approx(5.0)
@@ -168,7 +172,7 @@ def test_notes_are_read_within_the_window() -> None:
     assert [s.stamp_ns for s in whole.sets] == [1, 2]
     assert whole.sets == made_notes().sets
     assert whole.given_up == 1
-    assert len(whole.published) == 4
+    assert len(whole.published) == 6
     # From 105 ms on: the first set was released before.
     part = Notes.read(written(), 1105 * MS, 1250 * MS)
     assert [s.stamp_ns for s in part.sets] == [2]

@@ -429,3 +429,36 @@ def test_people_face_where_they_walk_and_where_the_detector_says():
     for frames in (walking, standing):
         yaw = run(Tracker(TrackerConfig()), frames, [STILL] * 25)[-1][0].yaw
         assert abs(yaw) < 0.2
+
+
+@pytest.mark.parametrize("seed", [4, 5])
+def test_tracks_foreseen_are_those_not_foreseen(seed):
+    """GIVEN a tracker that is told, at times wrongly, which stamp comes next THEN it says what
+    another says that was not, through late detections and lost ego motion."""
+    rng = np.random.default_rng(seed)
+    told, plain = Tracker(TrackerConfig()), Tracker(TrackerConfig())
+    used = 0
+    for n in range(60):
+        stamp_ns = T0 + n * STEP_NS - (120_000_000 if n % 9 == 5 else 0)
+        places = np.array([[5 + 0.4 * n, 8 * c] for c in range(5)])
+        cars = [detection(p) for p in places + rng.normal(0, 0.1, (5, 2))]
+        seen = [c for c in cars if rng.random() < 0.8]
+        where = None if 20 <= n < 26 else STILL
+        for other_ns in (stamp_ns + 7, stamp_ns)[: rng.integers(0, 3)]:
+            told.foresee(other_ns)
+        predicted = told._predicted
+        ready = told._foreseen is not None and told._foreseen[1] == stamp_ns and n % 9 not in (5, 6)
+        ready &= (where is None) is not told._in_odom
+        used += ready
+        if ready:
+            told._predicted = lambda _: pytest.fail("predicted again")
+        found = told.update(stamp_ns, seen, where)
+        told._predicted = predicted
+        expected = plain.update(stamp_ns, seen, where)
+        for one, other in zip(found, expected, strict=True):
+            for name in ("track_id", "score", "yaw", "existence", "hits"):
+                assert getattr(one, name) == getattr(other, name)
+            for name in ("center", "velocity", "covariance"):
+                assert getattr(one, name).tobytes() == getattr(other, name).tobytes()
+    assert used > 5
+    assert len(found) >= 4

@@ -64,7 +64,8 @@ def answer() -> tuple[FusionResult, SyncedSet]:
 
 def publish(outputs: FusionOutputs) -> None:
     result, synced = answer()
-    outputs.publish(result, synced)
+    outputs.publish(result)
+    outputs.publish_more(result, synced)
     ladder = Ladder(Mode.LIDAR, STAMP_NS, 0.0, ())
     outputs.publish_status(result, {"network": 5_000_000}, "cpu", ladder)
 

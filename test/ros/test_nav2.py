@@ -267,7 +267,9 @@ def answered(
     result = FusionResult(
         stamp_ns, "base_link", Mode.LIDAR, (), (), tracks, "odom", True, dt_ns={"lidar": 0}
     )
-    made.publish(result, SyncedSet(stamp_ns, (sweep(stamp_ns, post) if lidar else None,), (None,)))
+    made.publish(result)
+    swept = (sweep(stamp_ns, post) if lidar else None,)
+    made.publish_more(result, SyncedSet(stamp_ns, swept, (None,)))
 
 
 def points_of(cloud: PointCloud2) -> np.ndarray:
