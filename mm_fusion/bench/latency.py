@@ -32,6 +32,7 @@ from typing import Any
 import yaml
 
 from mm_fusion.bench import latency_figures as figures
+from mm_fusion.bench.tape import CAMERA_S
 from mm_fusion.cli.domains import free_domain
 from mm_fusion.cli.processes import Child, Family, environment
 
@@ -240,8 +241,6 @@ def _figures(
     points: list[int],
     network: Path | None,
 ) -> dict[str, Any]:
-    from mm_fusion.bench.tape import CAMERA_S
-
     def read(name: str) -> Any:
         return json.loads((folder / f"{name}.json").read_text())
 
@@ -251,19 +250,7 @@ def _figures(
     waits = figures.sweep_waits_ns(notes)
     wall_ns = max(until_ns - since_ns, 1)
     return {
-        "setup": {
-            "seconds": args.seconds,
-            "cameras": args.cameras,
-            "picture": "1280x720 " + ("jpeg" if args.jpeg else "rgb8"),
-            "camera_hz": round(1.0 / CAMERA_S, 1),
-            "points_per_sweep": round(sum(points) / max(len(points), 1)),
-            "listened_to": [*RESULTS, *(OBSTACLES if args.obstacles else ())],
-            "network": _network_name(args, network),
-            "sets": len(notes.sets),
-            "sets_with_all_sensors": sum(s.missing == 0 for s in notes.sets),
-            "detections_per_set": _mean([s.detections for s in notes.sets]),
-            "tracks_per_set": _mean([s.tracks for s in notes.sets]),
-        },
+        "setup": _setup(args, notes, points, network),
         "latency_ms": figures.latency(notes),
         "cpu_ms_per_set": figures.cpu(
             notes, measured.threads("fusion_node"), measured.cpu_ns("do_nothing_subscriber")
@@ -283,6 +270,24 @@ def _figures(
             "sleep_1ms_overshoot_ms": figures.percentiles(measured.noise_ns),
             "source_late_ms": figures.percentiles(source["lateness_ns"]),
         },
+    }
+
+
+def _setup(
+    args: argparse.Namespace, notes: figures.Notes, points: list[int], network: Path | None
+) -> dict[str, Any]:
+    return {
+        "seconds": args.seconds,
+        "cameras": args.cameras,
+        "picture": "1280x720 " + ("jpeg" if args.jpeg else "rgb8"),
+        "camera_hz": round(1.0 / CAMERA_S, 1),
+        "points_per_sweep": round(sum(points) / max(len(points), 1)),
+        "listened_to": [*RESULTS, *(OBSTACLES if args.obstacles else ())],
+        "network": _network_name(args, network),
+        "sets": len(notes.sets),
+        "sets_with_all_sensors": sum(s.missing == 0 for s in notes.sets),
+        "detections_per_set": _mean([s.detections for s in notes.sets]),
+        "tracks_per_set": _mean([s.tracks for s in notes.sets]),
     }
 
 
