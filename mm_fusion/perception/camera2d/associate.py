@@ -21,13 +21,17 @@ I32 = npt.NDArray[np.int32]
 Index = npt.NDArray[np.intp]
 
 LEAST_POINTS = 2
-RANGE_SIGMA = 0.25  # of the logarithm of the range that a height in the picture tells
+RANGE_SIGMA = 0.25  # of the logarithm of the range that a height in the picture tells,
+NEARER_SIGMA = 0.35  # or of what is nearer: the box may miss what is hidden
+HEIGHT_AT = 0.25  # of the usual length behind an object's front it is as tall as its box
+LEAST_MOST = 0.1  # what a cluster has for certain of a box's points
 WORST_RANGE = 0.02
 LEAST_COVER, LEAST_WITHIN = 0.05, 0.05  # what a cluster has for certain of either
 SHARED_PRICE, MOST_SHARING = 0.6, 3
 PART_DEPTH_M, PART_ACROSS_M = 2.0, 0.6  # between the parts of one object
 PART_WITHIN = 0.7  # of a part that lies within the box
 PART_TIMES = 3.0
+BORDER_PX, BORDER_SHARE = 2.0, 0.08  # a box that ends so near the picture's border is cut off
 TAKEN_SHARE = 0.6  # of whose points nearer objects took that much is hidden, or
 TWICE_OVER = 0.8  # seen twice, where that much of it lies over one of them
 
@@ -56,10 +60,19 @@ class InView(NamedTuple):
 
 class Match(NamedTuple):
     """A box with its points (indices of the cloud), none where nothing fits; ``twice`` where a
-    better box has them."""
+    better box has them. ``clusters`` names the clusters that they are of."""
 
     points: Index
     twice: bool = False
+    clusters: tuple[int, ...] = ()
+
+
+def cut_off(box: F64, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Which sides [4] (left, top, right, bottom) of a box the border of a picture of ``size``
+    (width, height) cuts off. Detectors hardly ever draw a box up to the very border."""
+    near = BORDER_PX + BORDER_SHARE * np.tile(box[2:] - box[:2], 2)
+    to_border = np.concatenate([box[:2] + 0.5, np.array(size) - 0.5 - box[2:]])
+    return np.asarray(to_border < near)
 
 
 def in_view(pixel_from_base: F64, size: tuple[int, int], xyz: F32, labels: I32) -> InView:
@@ -78,9 +91,11 @@ def in_view(pixel_from_base: F64, size: tuple[int, int], xyz: F32, labels: I32) 
     return InView(uv, away, seen, index, extent, np.bincount(seen, minlength=1))
 
 
-def associate(seen: list[Seen], view: InView, focal_px: float, height_px: int) -> list[Match]:
-    """The points of every box, in the boxes' order."""
-    choices = [_candidates(s, view, focal_px, height_px) for s in seen]
+def associate(
+    seen: list[Seen], view: InView, focal_px: float, size: tuple[int, int]
+) -> list[Match]:
+    """The points of every box of a picture of ``size`` (width, height), in the boxes' order."""
+    choices = [_candidates(s, view, focal_px, size) for s in seen]
     mains = _assigned(choices)
     reserved = set(mains.values())
     bodies = {n: _body(seen[n], choices[n], c, view, reserved - {c}) for n, c in mains.items()}
@@ -104,7 +119,8 @@ def associate(seen: list[Seen], view: InView, focal_px: float, height_px: int) -
         left = body[free[body]]
         if len(left) >= LEAST_POINTS:
             free[left] = False
-            out[n] = Match(view.rows[left])
+            names = tuple(np.unique(view.labels[left]).tolist())
+            out[n] = Match(view.rows[left], clusters=names)
     return out
 
 
@@ -142,7 +158,7 @@ class _Candidates(NamedTuple):
         return float(self.near[np.flatnonzero(self.names == name)[0]])
 
 
-def _candidates(s: Seen, view: InView, focal_px: float, height_px: int) -> _Candidates:
+def _candidates(s: Seen, view: InView, focal_px: float, size_px: tuple[int, int]) -> _Candidates:
     left, top, right, bottom = s.box
     u, v = view.uv[:, 0], view.uv[:, 1]
     rows = np.flatnonzero((u >= left) & (u <= right) & (v >= top) & (v <= bottom))
@@ -167,11 +183,14 @@ def _candidates(s: Seen, view: InView, focal_px: float, height_px: int) -> _Cand
     together = parts @ counts
     share = together / (parts @ inside)
     score = cover[0] * cover[1] * (LEAST_WITHIN + share) * (together >= LEAST_POINTS)
+    # What is behind an object is seen past it only.
+    score = score * (LEAST_MOST + together / len(order))
     near = np.where(parts, low[0], np.inf).min(axis=1)
-    depth, sigma, cut = _expected(s, focal_px, height_px)
+    depth, sigma, cut = _expected(s, focal_px, size_px)
     if depth > 0.0:
-        off = np.log(np.maximum(near, 0.5) / depth) / sigma
-        off = np.maximum(off, 0.0) if cut else off
+        off = np.log(np.maximum(near, 0.5) / depth)
+        nearer = 0.0 if cut else -off / np.hypot(sigma, NEARER_SIGMA)
+        off = np.where(off > 0.0, off / np.hypot(sigma, RANGE_SIGMA), nearer)
         score = score * np.maximum(np.exp(-0.5 * off**2), WORST_RANGE)
     return _Candidates(
         names, np.asarray(score), near.astype(np.float32), parts, np.split(order, starts[1:])
@@ -192,18 +211,19 @@ def _parts(
     return np.asarray(near)
 
 
-def _expected(s: Seen, focal_px: float, height_px: int) -> tuple[float, float, bool]:
-    """The depth that the box's height tells, the standard deviation of its logarithm, and whether
-    the picture's border cuts the box off: then the object may be nearer, but hardly farther. 0
-    depth where the box is too flat to tell."""
+def _expected(s: Seen, focal_px: float, size_px: tuple[int, int]) -> tuple[float, float, bool]:
+    """The depth of the front that the box's height tells, the standard deviation of its logarithm
+    that heights alone make, and whether the picture's border cuts the box off: then the object may
+    be nearer, but hardly farther. 0 depth where the box is too flat to tell."""
     top, bottom = float(s.box[1]), float(s.box[3])
     mean, sigma = s.prior.height
     tall = bottom - top
     if tall < 4.0:
         return 0.0, 1.0, False
-    cut = top < 1.0 or bottom > height_px - 2.5
+    cut = bool(cut_off(s.box, size_px)[[1, 3]].any())
     spread = float(np.hypot(sigma / mean, 2.0 / tall))
-    return focal_px * mean / tall, float(np.hypot(RANGE_SIGMA, spread)), cut
+    front = focal_px * mean / tall - HEIGHT_AT * s.prior.length[0]
+    return max(front, 0.5), spread, cut
 
 
 def _assigned(choices: list[_Candidates]) -> dict[int, int]:

@@ -32,7 +32,10 @@ EDGE_WORST = 9.0
 HEADING_WEIGHT = 0.7  # of the road going where the robot goes
 OVERHANG_SIGMA_M = 0.2  # points beyond the box
 LEAST_SIGMA_M = 0.15
-PLACES = np.array([0.0, 0.5, 1.0])  # of points within a face of which one end is hidden
+# Where along its length and width a box may lie to its points: as the faces seen say (0), or else
+# in the middle (1) or at the far end (2).
+PLACES = ((0, 0), (1, 0), (2, 0), (0, 1), (0, 2))
+ELSEWHERE = 5.0  # price of a box whose near end is not where its points end
 
 
 class Prior(NamedTuple):
@@ -50,8 +53,12 @@ class Prior(NamedTuple):
 CAR = Prior((3.6, 4.1, 4.6, 5.4), (1.62, 1.85), (4.1, 0.45), (1.72, 0.12), (1.55, 0.15))
 PRIORS = {
     "car": CAR,
-    "truck": Prior((5.2, 7.0, 9.5), (1.95, 2.4), (6.5, 2.0), (2.3, 0.3), (2.9, 0.6)),
-    "bus": Prior((8.0, 11.0), (2.55,), (10.5, 1.8), (2.6, 0.15), (3.1, 0.3)),
+    "van": Prior((4.6, 5.2, 6.0), (1.8, 2.0), (5.1, 0.5), (1.93, 0.12), (2.2, 0.25)),
+    "lorry": Prior((6.0, 8.0, 10.0, 12.5), (2.1, 2.5), (9.0, 2.5), (2.5, 0.2), (3.2, 0.4)),
+    "coach": Prior((9.0, 11.0, 12.5), (2.5,), (11.5, 1.5), (2.55, 0.15), (3.1, 0.3)),
+    # What detectors call so: vans as well.
+    "truck": Prior((5.2, 8.0, 12.5), (2.0, 2.5), (8.0, 3.0), (2.3, 0.3), (2.7, 0.6)),
+    "bus": Prior((5.2, 8.0, 12.5), (2.0, 2.5), (10.5, 3.0), (2.5, 0.3), (2.9, 0.5)),
     "pedestrian": Prior((0.7,), (0.6,), (0.7, 0.2), (0.6, 0.1), (1.72, 0.12), lies=False),
     "cyclist": Prior((1.75,), (0.6,), (1.75, 0.15), (0.6, 0.1), (1.72, 0.12), lies=False),
     "unknown": Prior((0.8,), (0.6,), (0.8, 0.6), (0.6, 0.4), (1.2, 0.6), lies=False),
@@ -105,7 +112,7 @@ def fit(targets: list[Target]) -> list[Fitted]:
     sizes, size_cost = _sizes(prior)  # [S,2], [S]
     center, overhang = _placed(low, high, side, sizes)  # [M,A,S,T,2], [M,A,S]
     cost = _closeness(local, valid, low, high, side)[:, :, None, None]
-    cost = cost + (overhang + size_cost)[..., None]
+    cost = cost + (overhang + size_cost)[..., None] + _elsewhere(side)[:, :, None]
     cost = cost + HEADING_WEIGHT * np.sin(yaw)[:, None, None] ** 2
     world = np.einsum("aji,mastj->masti", axes, center)
     cost = cost + _edge_cost(targets, world, sizes, axes)
@@ -139,12 +146,25 @@ def _placed(low: F64, high: F64, side: F64, sizes: F64) -> tuple[F64, F64]:
     low, high, side = low[:, :, None], high[:, :, None], side[:, :, None]  # [M,A,1,2]
     extent = high - low
     half = sizes / 2.0
-    behind = np.where(side < 0, low + half, high - half)
-    share = PLACES[:, None]
-    between = (low + half)[..., None, :] * (1 - share) + (high - half)[..., None, :] * share
-    center = np.where((side == 0)[..., None, :], between, behind[..., None, :])
+    ends = low + half, high - half
+    middle = (ends[0] + ends[1]) / 2.0
+    found = np.stack(
+        [
+            np.where(side < 0, ends[0], np.where(side > 0, ends[1], middle)),
+            np.where(side == 0, ends[0], middle),
+            np.where(side < 0, ends[1], np.where(side > 0, ends[0], ends[1])),
+        ],
+        axis=-2,
+    )  # [M,A,S,3,2]
+    center = np.stack([found[..., k, n] for n, k in enumerate(zip(*PLACES, strict=True))], axis=-1)
     beyond = np.maximum(extent - sizes, 0.0) / OVERHANG_SIGMA_M
     return center, 0.5 * np.asarray(np.minimum(beyond**2, 200.0).sum(axis=-1))
+
+
+def _elsewhere(side: F64) -> F64:
+    """The price of the places [M,A,T]."""
+    off = np.array(PLACES).T > 0  # [2,T]
+    return ELSEWHERE * ((side != 0)[..., None] & off).any(axis=2)
 
 
 def _closeness(local: F64, valid: npt.NDArray[np.bool_], low: F64, high: F64, side: F64) -> F64:
@@ -170,8 +190,8 @@ def _edge_cost(targets: list[Target], center: F64, sizes: F64, axes: F64) -> F64
         w = at @ p[2, :2] + (p[2, 2] * z + p[2, 3])
         u = (at @ p[0, :2] + (p[0, 2] * z + p[0, 3])) / np.maximum(w, 0.3)
         sigma = EDGE_SIGMA * (t.edges[1] - t.edges[0]) + EDGE_SIGMA_PX
-        for edge, found in zip(t.edges, (u.min(axis=-1), u.max(axis=-1)), strict=True):
-            off = (np.clip(found, -0.5, t.width_px - 0.5) - edge) / sigma
+        for n, found in enumerate((u.min(axis=-1), u.max(axis=-1))):
+            off = (np.clip(found, -0.5, t.width_px - 0.5) - t.edges[n]) / sigma
             cost[m] += 0.5 * np.minimum(off**2, EDGE_WORST)
     return cost
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mm_fusion.perception.camera2d.associate import Seen, associate, in_view
-from mm_fusion.perception.camera2d.boxes import PRIORS, Fitted, Prior, Target, fit, thinned
+from mm_fusion.perception.camera2d.associate import Seen, associate, cut_off, in_view
+from mm_fusion.perception.camera2d.bodies import Look, Solid, body, focal_px, target
+from mm_fusion.perception.camera2d.boxes import PRIORS, Fitted, Prior, Target, fit
 from mm_fusion.perception.camera2d.clusters import cluster
 from mm_fusion.perception.ground import Ground
 from mm_fusion.samples import Detection
@@ -25,14 +26,6 @@ HEADING_UNKNOWN_SIGMA = np.pi / np.sqrt(3.0)  # of a heading spread evenly over 
 BEARING_SIGMA = 0.02  # rad, of where a camera's box is
 UNKNOWN_SCORE = 0.3
 BEARING_SCORE = 0.5  # of a box without points: there may be nothing
-
-
-class Look(NamedTuple):
-    """What one camera saw: its boxes, its projection [3,4] from the base, its picture's size."""
-
-    seen: list[Seen]
-    pixel_from_base: F64
-    size: tuple[int, int]
 
 
 class Unnamed(NamedTuple):
@@ -60,77 +53,43 @@ def locate(
     them, ``sensor`` [2] where the LIDAR stands. ``unnamed`` asks for what no camera has a name for
     as well.
     """
-    solid = np.flatnonzero(~ground.is_ground & (ground.height_m < CLUSTERED_HEIGHT_M))
-    points = xyz[:, solid]
+    rows = np.flatnonzero(~ground.is_ground & (ground.height_m < CLUSTERED_HEIGHT_M))
+    points = xyz[:, rows]
     x, y = (points[i] - np.float32(sensor[i]) for i in range(2))
-    labels = cluster(x, y, range_m)
-    taken = np.zeros(len(solid), np.bool_)
+    solid = Solid(points, ground.height_m[rows], cluster(x, y, range_m))
+    taken = np.zeros(len(rows), np.bool_)
     out: list[Detection] = []
-    wanted: list[tuple[Seen, Target, F32]] = []
+    wanted: list[tuple[Seen, Target]] = []
     for look in looks:
-        view = in_view(look.pixel_from_base, look.size, points, labels)
-        focal = focal_px(look.pixel_from_base)
-        matches = associate(look.seen, view, focal, look.size[1])
+        view = in_view(look.pixel_from_base, look.size, points, solid.labels)
+        matches = associate(look.seen, view, focal_px(look.pixel_from_base), look.size)
         for seen, match in zip(look.seen, matches, strict=True):
             if len(match.points):
-                taken[match.points] = True
-                body = points[:, match.points]
-                wanted.append((seen, _target(seen, look, body, sensor), body))
+                found = body(seen, match, look, solid)
+                taken[match.points] = taken[found.rows] = True
+                wanted.append((seen, target(seen, found, look, solid, sensor)))
             elif not match.twice:
                 bearing = bearing_only(seen, look)
                 if bearing is not None:
                     out.append(bearing)
     out += _boxed(wanted)
     if unnamed is not None:
-        out += _obstacles(points, labels, taken, unnamed, sensor)
+        out += _obstacles(points, solid.labels, taken, unnamed, sensor)
     return sorted(out, key=lambda d: -d.score)
 
 
-def focal_px(pixel_from_base: F64) -> float:
-    """The focal length that a projection has."""
-    return float(np.linalg.norm(np.cross(pixel_from_base[1, :3], pixel_from_base[2, :3])))
-
-
-def _target(seen: Seen, look: Look, body: F32, sensor: F64) -> Target:
-    plane = thinned(body[:2].T.astype(np.float64))
-    bottom, top = _heights(seen, look, body)
-    edges = (float(seen.box[0]), float(seen.box[2]))
-    return Target(
-        plane, edges, look.pixel_from_base, look.size[0], sensor, (bottom, top), seen.prior
-    )
-
-
-def _heights(seen: Seen, look: Look, body: F32) -> tuple[float, float]:
-    """z of an object's bottom and top: what the points show, the rest as usual."""
-    low, high = float(body[2].min()), float(body[2].max())
-    mean, sigma = seen.prior.height
-    p = look.pixel_from_base
-    depth = float(np.median(p[2, :3] @ body + p[2, 3]))
-    tall = float(seen.box[3] - seen.box[1]) / focal_px(p) * depth
-    cut = seen.box[1] < 1.0 or seen.box[3] > look.size[1] - 2.5
-    height = mean if cut else float(np.clip(tall, mean - 2 * sigma, mean + 2 * sigma))
-    height = max(height, high - low)
-    # Ground's removal took the lowest points along.
-    bottom = low - min(max(height - (high - low), 0.0), 0.25)
-    return bottom, bottom + height
-
-
-def _boxed(wanted: list[tuple[Seen, Target, F32]]) -> list[Detection]:
+def _boxed(wanted: list[tuple[Seen, Target]]) -> list[Detection]:
     """The objects with points, one class's sizes at a time."""
     groups: dict[int, list[int]] = defaultdict(list)
     found: dict[int, Fitted] = {}
-    for n, (seen, target, _) in enumerate(wanted):
-        if seen.prior.lies:
-            groups[id(seen.prior)].append(n)
+    for n, (_, one) in enumerate(wanted):
+        if one.prior.lies:
+            groups[id(one.prior)].append(n)
         else:
-            found[n] = standing(target)
+            found[n] = standing(one)
     for rows in groups.values():
-        for n, fitted in zip(rows, fit([wanted[n][1] for n in rows]), strict=True):
-            found[n] = fitted
-    out = []
-    for n, (seen, target, _) in enumerate(wanted):
-        out.append(_detection(seen, target, found[n]))
-    return out
+        found.update(zip(rows, fit([wanted[n][1] for n in rows]), strict=True))
+    return [_detection(seen, one, found[n]) for n, (seen, one) in enumerate(wanted)]
 
 
 def standing(target: Target) -> Fitted:
@@ -148,7 +107,7 @@ def _detection(seen: Seen, target: Target, f: Fitted) -> Detection:
     bottom, top = target.z
     covariance = np.zeros((4, 4))
     covariance[np.ix_([0, 1, 3], [0, 1, 3])] = f.covariance
-    covariance[2, 2] = (seen.prior.height[1] / 2.0) ** 2 + 0.05**2
+    covariance[2, 2] = (target.prior.height[1] / 2.0) ** 2 + 0.05**2
     return Detection(
         seen.label,
         seen.score,
@@ -167,7 +126,7 @@ def bearing_only(seen: Seen, look: Look) -> Detection | None:
     left, top, right, bottom = seen.box
     mean, sigma = seen.prior.height
     tall = float(bottom - top)
-    if top < 1.0 or bottom > look.size[1] - 2.5 or tall < 4.0:
+    if cut_off(seen.box, look.size)[[1, 3]].any() or tall < 4.0:
         return None
     p = look.pixel_from_base
     depth = focal_px(p) * mean / tall

@@ -1,0 +1,160 @@
+"""From a camera's box and the LIDAR points it was given to what is to be boxed in space."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from mm_fusion.perception.camera2d.associate import Match, Seen, cut_off
+from mm_fusion.perception.camera2d.boxes import PRIORS, Prior, Target, thinned
+
+F64 = npt.NDArray[np.float64]
+F32 = npt.NDArray[np.float32]
+Index = npt.NDArray[np.intp]
+
+NEAR_SIDE = 0.1  # of the depths of an object's points, in order
+VAN_M, LORRY_M = 1.9, 2.55  # from this height on a vehicle is as long and wide as those
+COLUMN_M = 0.3  # side of a column, and how much higher than its box a thing may be
+LEAST_LEFT = 0.3  # of an object's points; where fewer would be left, all stay
+PIECE_M, PIECE_SHARE = 0.25, 0.1  # cells that hang together; of a box's points in a piece of it
+
+
+class Look(NamedTuple):
+    """What one camera saw: its boxes, its projection [3,4] from the base, its picture's size."""
+
+    seen: list[Seen]
+    pixel_from_base: F64
+    size: tuple[int, int]
+
+
+class Solid(NamedTuple):
+    """Points off the ground: ``xyz`` [3,N] in the base frame, heights [N] above the ground (m),
+    and the clusters they are of [N]."""
+
+    xyz: F32
+    height_m: F32
+    labels: npt.NDArray[np.int32]
+
+
+def focal_px(pixel_from_base: F64) -> float:
+    """The focal length that a projection has."""
+    return float(np.linalg.norm(np.cross(pixel_from_base[1, :3], pixel_from_base[2, :3])))
+
+
+class Body(NamedTuple):
+    """An object's points: rows of the solid ones, z of the ground under them, and how high above it
+    the upper side of its camera box is, 0 where the picture's border cuts that off."""
+
+    rows: Index
+    ground_m: float
+    top_m: float
+
+
+def body(seen: Seen, match: Match, look: Look, solid: Solid) -> Body:
+    """The points of a box, without those that cannot be the object's, and with those beyond the
+    picture's border where that cuts the box off: the LIDAR sees the whole car."""
+    rows = match.points
+    ground = float(np.median(solid.xyz[2, rows] - solid.height_m[rows]))
+    top = _top_m(seen, look, solid.xyz[:, rows], ground)
+    if not match.clusters:
+        return Body(rows, ground, top)
+    all_of_them = np.flatnonzero(_named(solid.labels, match.clusters))
+    if top > 0.0:
+        low = _low_columns(solid, all_of_them, top + COLUMN_M)
+        left = rows[np.isin(rows, low)]
+        rows = left if len(left) > LEAST_LEFT * len(rows) else rows
+        all_of_them = np.union1d(low, rows)
+    cut = cut_off(seen.box, look.size)
+    if cut.any():
+        rows = np.union1d(rows, _beyond(seen, cut, look, solid.xyz, rows, all_of_them))
+    return Body(rows, ground, top)
+
+
+def _named(labels: npt.NDArray[np.int32], names: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    chosen = np.zeros(int(labels.max(initial=0)) + 1, np.bool_)
+    chosen[list(names)] = True
+    return np.asarray(chosen[labels])
+
+
+def _top_m(seen: Seen, look: Look, points: F32, ground_m: float) -> float:
+    """How high above the ground the ray of a box's upper side is at the object's near side."""
+    left, top, right, _ = cut_off(seen.box, look.size)
+    if top:
+        return 0.0
+    p = look.pixel_from_base
+    depth = p[2, :3] @ points + p[2, 3]
+    near = int(np.argpartition(depth, int(NEAR_SIDE * len(depth)))[int(NEAR_SIDE * len(depth))])
+    x, y = points[:2, near].astype(np.float64)
+    row = p[1] - seen.box[1] * p[2]
+    z = -(row[0] * x + row[1] * y + row[3]) / row[2]
+    return max(float(z) - ground_m, 0.0)
+
+
+def _low_columns(solid: Solid, rows: Index, limit_m: float) -> Index:
+    """Those of the rows in whose columns nothing is higher than ``limit_m``: a car's, without the
+    wall or the tree beside it."""
+    cell = np.floor(solid.xyz[:2, rows] / COLUMN_M).astype(np.int64)
+    key = cell[0] * 100003 + cell[1]
+    tall = np.unique(key[solid.height_m[rows] > limit_m])
+    return rows if not len(tall) else rows[~np.isin(key, tall)]
+
+
+def _beyond(
+    seen: Seen, cut: npt.NDArray[np.bool_], look: Look, xyz: F32, rows: Index, others: Index
+) -> Index:
+    """Those of ``others`` that lie beyond the picture's border, and hang together with most of
+    the box's ``rows``."""
+    u, v, w = look.pixel_from_base @ np.vstack([xyz[:, others], np.ones(len(others))])
+    border = np.array([-0.5, -0.5, look.size[0] - 0.5, look.size[1] - 0.5])
+    left, top, right, bottom = np.where(cut, border, seen.box)
+    # Half-spaces, each bounded by the plane through the camera and one side of the box.
+    sides = np.stack([u - left * w, v - top * w, right * w - u, bottom * w - v])
+    within = ((sides >= 0.0) | cut[:, None]).all(axis=0)
+    beyond = others[within & (cut[:, None] & (sides < 0.0)).any(axis=0)]
+    if not len(beyond):
+        return beyond
+    piece = _pieces(xyz[:2, np.concatenate([rows, beyond])])
+    share = np.bincount(piece[: len(rows)], minlength=int(piece.max()) + 1) / len(rows)
+    return beyond[share[piece[len(rows) :]] > PIECE_SHARE]
+
+
+def _pieces(plane: F32) -> npt.NDArray[np.int32]:
+    """Which points [2,N] hang together, more closely than a cluster: their pieces [N]."""
+    cell = np.floor((plane - plane.min(axis=1, keepdims=True)) / PIECE_M).astype(np.int64)
+    occupied = np.zeros(cell.max(axis=1) + 1, np.uint8)
+    occupied[cell[0], cell[1]] = 1
+    _, labels = cv2.connectedComponents(occupied, connectivity=8, ltype=cv2.CV_32S)
+    return np.asarray(labels[cell[0], cell[1]])
+
+
+def target(seen: Seen, found: Body, look: Look, solid: Solid, sensor: F64) -> Target:
+    """What is known of an object."""
+    points = solid.xyz[:, found.rows]
+    highest = float(solid.height_m[found.rows].max())
+    prior = _sized(seen, max(found.top_m, highest))
+    mean, sigma = prior.height
+    height = mean
+    if found.top_m > 0.0:
+        height = float(np.clip(found.top_m, mean - 2 * sigma, mean + 2 * sigma))
+    return Target(
+        points=thinned(points[:2].T.astype(np.float64)),
+        edges=(float(seen.box[0]), float(seen.box[2])),
+        pixel_from_base=look.pixel_from_base,
+        width_px=look.size[0],
+        sensor=sensor,
+        z=(found.ground_m, found.ground_m + max(height, highest)),
+        prior=prior,
+    )
+
+
+def _sized(seen: Seen, tall_m: float) -> Prior:
+    """The sizes of what is as tall: detectors call vans cars, and cars and vans lorries."""
+    if seen.label != "car":
+        return seen.prior
+    called = seen.kind.lower()
+    if tall_m > LORRY_M:
+        return PRIORS["coach" if called == "bus" else "lorry"]
+    return PRIORS["van" if tall_m > VAN_M or called in ("truck", "bus") else "car"]
