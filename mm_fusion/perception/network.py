@@ -191,7 +191,10 @@ def read_contract(model: Path) -> Contract:
         raise ContractError(f"{model}: no such network file (parameter network.model)")
     beside = model.with_suffix(".yaml")
     if not beside.is_file():
-        raise ContractError(f"{beside}: the contract of {model.name} is missing")
+        raise ContractError(
+            f"{beside}: the contract of {model.name} is missing;"
+            " a 2D detector needs none with detector: camera2d"
+        )
     contract = parse_contract(file_bytes(beside).decode("utf-8", "replace"), str(beside))
     if contract.model != model.name:
         raise ContractError(

@@ -12,9 +12,10 @@ from support.small_detectors import write_detector
 from mm_fusion.geometry import RigidTransform, box_corners, project
 from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.camera2d.associate import Seen
+from mm_fusion.perception.camera2d.bodies import Look
 from mm_fusion.perception.camera2d.clusters import cluster
 from mm_fusion.perception.camera2d.contract import CameraContract, PictureInput
-from mm_fusion.perception.camera2d.locate import Look, Unnamed, locate, prior_of
+from mm_fusion.perception.camera2d.locate import Unnamed, locate, prior_of
 from mm_fusion.perception.camera2d.network import CameraNetwork, Eye, blob
 from mm_fusion.perception.camera2d.riders import with_riders
 from mm_fusion.perception.ground import Ground
@@ -54,6 +55,19 @@ def outline(box: Box) -> np.ndarray:
     pixels, _ = project(PIXEL_FROM_BASE, box_corners(*box))
     found = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
     return np.clip(found, -0.5, [WIDTH - 0.5, HEIGHT - 0.5] * 2)
+
+
+def visible(box: Box) -> np.ndarray:
+    """The camera box of the part of a box that is in the picture, of boxes that reach beside or
+    behind the camera."""
+    corners = box_corners(*box)
+    steps = np.linspace(0.0, 1.0, 60)[:, None, None]
+    lines = (corners * (1 - steps))[:, :, None] + (corners * steps)[:, None]
+    pixels, front = project(PIXEL_FROM_BASE, lines.reshape(-1, 3))
+    pixels = pixels[front]
+    limit = np.array([WIDTH - 0.5, HEIGHT - 0.5])
+    pixels = pixels[((pixels >= -0.5) & (pixels <= limit)).all(axis=1)]
+    return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
 
 
 def seen(box: Box | np.ndarray, label: str = "car", kind: str = "", score: float = 0.9) -> Seen:
@@ -162,6 +176,55 @@ def test_a_bus_is_larger_than_a_car() -> None:
     assert found.label == "car"
     assert np.linalg.norm(found.center[:2] - (18.0, 6.0)) < 1.0
     assert found.size[0] > 7.5
+
+
+@pytest.mark.parametrize(("place", "yaw"), [((4.2, 3.0), 0.0), ((3.2, -3.2), 0.1)])
+def test_a_car_that_the_border_cuts_off_is_boxed_whole(
+    place: tuple[float, float], yaw: float
+) -> None:
+    """GIVEN a car close by, the most of which is beyond the picture but not beyond the LIDAR
+    WHEN it is located by the camera box of what can be seen of it
+    THEN the centre is that of the whole car."""
+    car: Box = ((*place, 0.75), (4.2, 1.75, 1.5), yaw)
+    (found,) = located([seen(visible(car))], [surface(car)])
+    assert np.linalg.norm(found.center[:2] - place) < 0.5
+    assert axis_error(found.yaw, yaw) < np.deg2rad(10)
+
+
+def test_a_wall_beside_a_car_is_no_part_of_it() -> None:
+    """GIVEN a car parked a hand's breadth from a wall twice as high, half in the picture
+    WHEN it is located
+    THEN the wall does not turn or move it."""
+    car: Box = ((4.2, 3.0, 0.75), (4.2, 1.75, 1.5), 0.0)
+    wall: Box = ((4.2, 4.2, 1.4), (9.0, 0.2, 2.8), 0.0)
+    (found,) = located([seen(visible(car))], [surface(car), surface(wall)])
+    assert np.linalg.norm(found.center[:2] - (4.2, 3.0)) < 0.5
+    assert axis_error(found.yaw, 0.0) < np.deg2rad(10)
+
+
+def test_what_a_car_hides_part_of_is_not_farther_than_its_points() -> None:
+    """GIVEN a walker whose legs are hidden, so that the camera box is half as tall as usual, and a
+    fence behind
+    WHEN the walker is located
+    THEN it is where its own points are, although the box's height tells twice the range."""
+    walker: Box = ((14.0, 1.0, 1.25), (0.35, 0.5, 0.9), 0.0)
+    fence: Box = ((24.0, 0.0, 0.8), (0.1, 20.0, 1.6), 0.0)
+    points = [surface(walker, 0.1), surface(fence, 0.2)]
+    (found,) = located([seen(walker, "pedestrian")], points)
+    assert np.linalg.norm(found.center[:2] - (14.0, 1.0)) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("height", "length", "kind"),
+    [(1.5, 4.1, "car"), (2.2, 5.2, "car"), (2.2, 5.2, "truck"), (3.4, 9.0, "truck")],
+)
+def test_vehicles_seen_from_behind_are_as_long_as_others_of_their_height(
+    height: float, length: float, kind: str
+) -> None:
+    """Detectors call vans cars and lorries."""
+    rear: Box = ((12.0 + length / 2, 0.0, height / 2), (length, 1.9, height), 0.0)
+    (found,) = located([seen(rear, "car", kind)], [surface(rear)])
+    assert np.linalg.norm(found.center[:2] - rear[0][:2]) < 0.8
 
 
 # --------------------------------------------------------------------------- one sense alone

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.perception.camera2d.associate import Match, Seen, cut_off
-from mm_fusion.perception.camera2d.boxes import PRIORS, Prior, Target, thinned
+from mm_fusion.perception.camera2d.boxes import PRIORS, Fitted, Prior, Target, thinned
 
 F64 = npt.NDArray[np.float64]
 F32 = npt.NDArray[np.float32]
@@ -19,6 +19,7 @@ NEAR_SIDE = 0.1  # of the depths of an object's points, in order
 VAN_M, LORRY_M = 1.9, 2.55  # from this height on a vehicle is as long and wide as those
 COLUMN_M = 0.3  # side of a column, and how much higher than its box a thing may be
 LEAST_LEFT = 0.3  # of an object's points; where fewer would be left, all stay
+AROUND_M = 0.2  # a box, as far as it holds points
 PIECE_M, PIECE_SHARE = 0.25, 0.1  # cells that hang together; of a box's points in a piece of it
 
 
@@ -45,32 +46,36 @@ def focal_px(pixel_from_base: F64) -> float:
 
 
 class Body(NamedTuple):
-    """An object's points: rows of the solid ones, z of the ground under them, and how high above it
-    the upper side of its camera box is, 0 where the picture's border cuts that off."""
+    """An object's points: rows of the solid ones within its camera box, and perhaps beyond the
+    picture; z of the ground under them; and how high above it the upper side of the camera box is,
+    0 where the picture's border cuts that off."""
 
     rows: Index
+    beyond: Index
     ground_m: float
     top_m: float
 
 
 def body(seen: Seen, match: Match, look: Look, solid: Solid) -> Body:
-    """The points of a box, without those that cannot be the object's, and with those beyond the
-    picture's border where that cuts the box off: the LIDAR sees the whole car."""
+    """The points of a box without those that cannot be the object's, and those beyond the picture's
+    border where that cuts the box off: the LIDAR sees the whole car."""
     rows = match.points
     ground = float(np.median(solid.xyz[2, rows] - solid.height_m[rows]))
     top = _top_m(seen, look, solid.xyz[:, rows], ground)
     if not match.clusters:
-        return Body(rows, ground, top)
+        return Body(rows, rows[:0], ground, top)
     all_of_them = np.flatnonzero(_named(solid.labels, match.clusters))
+    cut = cut_off(seen.box, look.size)
     if top > 0.0:
-        low = _low_columns(solid, all_of_them, top + COLUMN_M)
+        # Where the picture ends, the highest part of a thing may be beyond it.
+        mean, sigma = seen.prior.height
+        limit = max(top, mean + 2.0 * sigma if cut.any() else mean) + COLUMN_M
+        low = _low_columns(solid, all_of_them, limit)
         left = rows[np.isin(rows, low)]
         rows = left if len(left) > LEAST_LEFT * len(rows) else rows
         all_of_them = np.union1d(low, rows)
-    cut = cut_off(seen.box, look.size)
-    if cut.any():
-        rows = np.union1d(rows, _beyond(seen, cut, look, solid.xyz, rows, all_of_them))
-    return Body(rows, ground, top)
+    rest = _beyond(seen, cut, look, solid.xyz, rows, all_of_them) if cut.any() else rows[:0]
+    return Body(rows, np.setdiff1d(rest, rows), ground, top)
 
 
 def _named(labels: npt.NDArray[np.int32], names: tuple[int, ...]) -> npt.NDArray[np.bool_]:
@@ -81,8 +86,7 @@ def _named(labels: npt.NDArray[np.int32], names: tuple[int, ...]) -> npt.NDArray
 
 def _top_m(seen: Seen, look: Look, points: F32, ground_m: float) -> float:
     """How high above the ground the ray of a box's upper side is at the object's near side."""
-    left, top, right, _ = cut_off(seen.box, look.size)
-    if top:
+    if cut_off(seen.box, look.size)[1]:
         return 0.0
     p = look.pixel_from_base
     depth = p[2, :3] @ points + p[2, 3]
@@ -130,10 +134,11 @@ def _pieces(plane: F32) -> npt.NDArray[np.int32]:
     return np.asarray(labels[cell[0], cell[1]])
 
 
-def target(seen: Seen, found: Body, look: Look, solid: Solid, sensor: F64) -> Target:
-    """What is known of an object."""
-    points = solid.xyz[:, found.rows]
-    highest = float(solid.height_m[found.rows].max())
+def target(seen: Seen, found: Body, look: Look, solid: Solid, sensor: F64, whole: bool) -> Target:
+    """What is known of an object; ``whole``: with the points beyond the picture."""
+    rows = np.concatenate([found.rows, found.beyond]) if whole else found.rows
+    points = solid.xyz[:, rows]
+    highest = float(solid.height_m[rows].max())
     prior = _sized(seen, max(found.top_m, highest))
     mean, sigma = prior.height
     height = mean
@@ -158,3 +163,10 @@ def _sized(seen: Seen, tall_m: float) -> Prior:
     if tall_m > LORRY_M:
         return PRIORS["coach" if called == "bus" else "lorry"]
     return PRIORS["van" if tall_m > VAN_M or called in ("truck", "bus") else "car"]
+
+
+def explained(fitted: Fitted, plane: F32) -> int:
+    """How many points [2,N] a box holds."""
+    c, s = np.cos(fitted.yaw), np.sin(fitted.yaw)
+    off = np.array([[c, s], [-s, c]]) @ (plane - fitted.center[:, None])
+    return int((np.abs(off) < fitted.size[:, None] / 2.0 + AROUND_M).all(axis=0).sum())

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.perception.camera2d.associate import Seen, associate, cut_off, in_view
-from mm_fusion.perception.camera2d.bodies import Look, Solid, body, focal_px, target
+from mm_fusion.perception.camera2d.bodies import Look, Solid, body, explained, focal_px, target
 from mm_fusion.perception.camera2d.boxes import PRIORS, Fitted, Prior, Target, fit
 from mm_fusion.perception.camera2d.clusters import cluster
 from mm_fusion.perception.ground import Ground
@@ -59,15 +59,18 @@ def locate(
     solid = Solid(points, ground.height_m[rows], cluster(x, y, range_m))
     taken = np.zeros(len(rows), np.bool_)
     out: list[Detection] = []
-    wanted: list[tuple[Seen, Target]] = []
+    wanted: list[_Wanted] = []
     for look in looks:
         view = in_view(look.pixel_from_base, look.size, points, solid.labels)
         matches = associate(look.seen, view, focal_px(look.pixel_from_base), look.size)
         for seen, match in zip(look.seen, matches, strict=True):
             if len(match.points):
                 found = body(seen, match, look, solid)
-                taken[match.points] = taken[found.rows] = True
-                wanted.append((seen, target(seen, found, look, solid, sensor)))
+                taken[match.points] = taken[found.rows] = taken[found.beyond] = True
+                both = (False, True) if len(found.beyond) else (False,)
+                targets = [target(seen, found, look, solid, sensor, whole) for whole in both]
+                rows = np.concatenate([found.rows, found.beyond])
+                wanted.append(_Wanted(seen, targets, points[:2, rows]))
             elif not match.twice:
                 bearing = bearing_only(seen, look)
                 if bearing is not None:
@@ -78,18 +81,33 @@ def locate(
     return sorted(out, key=lambda d: -d.score)
 
 
-def _boxed(wanted: list[tuple[Seen, Target]]) -> list[Detection]:
+class _Wanted(NamedTuple):
+    """A camera's box and what it is of: with the points in the picture only, or with those beyond
+    it as well; and all of them [2,N]."""
+
+    seen: Seen
+    targets: list[Target]
+    plane: F32
+
+
+def _boxed(wanted: list[_Wanted]) -> list[Detection]:
     """The objects with points, one class's sizes at a time."""
-    groups: dict[int, list[int]] = defaultdict(list)
-    found: dict[int, Fitted] = {}
-    for n, (_, one) in enumerate(wanted):
-        if one.prior.lies:
-            groups[id(one.prior)].append(n)
-        else:
-            found[n] = standing(one)
-    for rows in groups.values():
-        found.update(zip(rows, fit([wanted[n][1] for n in rows]), strict=True))
-    return [_detection(seen, one, found[n]) for n, (seen, one) in enumerate(wanted)]
+    groups: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    found: dict[tuple[int, int], Fitted] = {}
+    for n, one in enumerate(wanted):
+        for k, aim in enumerate(one.targets):
+            if aim.prior.lies:
+                groups[id(aim.prior)].append((n, k))
+            else:
+                found[n, k] = standing(aim)
+    for keys in groups.values():
+        found.update(zip(keys, fit([wanted[n].targets[k] for n, k in keys]), strict=True))
+    out = []
+    for n, one in enumerate(wanted):
+        # What hangs together with a car beyond the picture may be a hedge.
+        best = max(range(len(one.targets)), key=lambda k: (explained(found[n, k], one.plane), k))
+        out.append(_detection(one.seen, one.targets[best], found[n, best]))
+    return out
 
 
 def standing(target: Target) -> Fitted:

@@ -24,6 +24,10 @@ Array = npt.NDArray[Any]
 
 USUAL_SIZE_PX = 640  # of exports that leave it open
 STRIDES = (8, 16, 32)
+# What the authors' own programs draw, and let overlap.
+YOLOV5_CUTS = {"score_threshold": 0.25, "nms_iou": 0.45}
+YOLOV8_CUTS = {"score_threshold": 0.25, "nms_iou": 0.7}
+YOLOX_CUTS = {"score_threshold": 0.3, "nms_iou": 0.45}
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -215,7 +219,7 @@ def _as_single(
         elif len(shape) == 3 and shape[2] == 6 and noted != 1 and shape[1] <= 1000:
             found = {"head": "end2end", "corners": "xyxy", "nms_iou": 1.0, "count": noted or 80}
         elif len(shape) == 3 and shape[2] >= 6 and shape[1] == 3 * cells:
-            found = {"head": "yolov5", "count": shape[2] - 5}
+            found = {"head": "yolov5", **YOLOV5_CUTS, "count": shape[2] - 5}
         elif (
             len(shape) == 3
             and shape[2] >= 6
@@ -224,7 +228,7 @@ def _as_single(
         ):
             found = _yolox(shape, answer, picture)
         elif len(shape) == 3 and cells in shape[1:] and min(shape[1:]) > 4:
-            found = {"head": "yolov8", "count": noted or min(shape[1:]) - 4}
+            found = {"head": "yolov8", **YOLOV8_CUTS, "count": noted or min(shape[1:]) - 4}
         elif len(shape) == 3 and noted and shape[2] == 4 + noted:  # RT-DETR of Ultralytics
             stretched = _changed(picture, fit="stretch")
             found = {"head": "yolov8", "count": noted, "nms_iou": 1.0, "picture": stretched}
@@ -260,11 +264,11 @@ def _yolox(shape: Sequence[int], answer: Array, picture: PictureInput) -> dict[s
     decoded = float(np.median(off)) < 4.0 and float(np.abs(answer[0, :, 0]).max()) > 32.0
     count = shape[2] - 5
     if decoded and bool((answer[0, :, 4] == 1.0).all()):
-        return {"head": "yolox", "decoded": True, "count": count}
+        return {"head": "yolox", **YOLOX_CUTS, "decoded": True, "count": count}
     raw = _changed(
         picture, fit="letterbox_top_left", colour_order="BGR", mean=(0.0,) * 3, std=(1.0,) * 3
     )
-    return {"head": "yolox", "decoded": decoded, "picture": raw, "count": count}
+    return {"head": "yolox", **YOLOX_CUTS, "decoded": decoded, "picture": raw, "count": count}
 
 
 # ------------------------------------------------------------------------------ the classes
