@@ -112,6 +112,14 @@ class NetworkConfig:
         low=1,
         high=100,
     )
+    patience_s: float = param(
+        1.0,
+        "A network that has not been without a set for this long is too slow for the sensors, and"
+        " only the newest set waits for it, until it has caught up",
+        unit="s",
+        low=0.1,
+        high=1000.0,
+    )
 
 
 @dataclass(frozen=True)

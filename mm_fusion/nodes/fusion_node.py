@@ -98,6 +98,7 @@ class FusionNode(ManagedNode):
         self._timings = Timings()
         self._last: FusionResult | None = None
         self._broken = ""  # why the last set had no result
+        self._given_up = self._told_up = 0  # sets, and how many of them /diagnostics has told
         self._outputs = FusionOutputs(self, config, self._calibration, self._pipeline.motion)
         self._inputs: list[Any] = []
         self._transforms: TransformInput | None = None
@@ -112,7 +113,8 @@ class FusionNode(ManagedNode):
 
     def start(self) -> None:
         """Start the worker, then subscribe."""
-        self._queue: NewestWins[Small, Waiting] = NewestWins(self._config.network.queue_size)
+        network = self._config.network
+        self._queue: NewestWins[Small, Waiting] = NewestWins(network.queue_size, network.patience_s)
         self._worker = threading.Thread(target=self._work, name="network")
         self._worker.start()
         self._transforms = TransformInput(self, self._config, self._queue.note, self._reject)
@@ -251,8 +253,8 @@ class FusionNode(ManagedNode):
                 self._reject(answer)
                 continue
             now_ns = time.perf_counter_ns()
-            given_up = self._queue.put(Waiting(answer, *self._arrivals.of(answer, now_ns), now_ns))
-            if given_up is not None:
+            waiting = Waiting(answer, *self._arrivals.of(answer, now_ns), now_ns)
+            for given_up in self._queue.put(waiting):
                 self._give_up(given_up.synced)
 
     def _listen(self) -> None:
@@ -269,6 +271,7 @@ class FusionNode(ManagedNode):
                 self.get_logger().info(str(change))
 
     def _give_up(self, synced: SyncedSet) -> None:
+        self._given_up += 1
         for sensor in synced.dt_ns:
             detail = "a newer set took its place: the network is slower than the sensors"
             self._reject(Rejection(sensor, synced.stamp_ns, Reason.SUPERSEDED, detail))
@@ -355,6 +358,11 @@ class FusionNode(ManagedNode):
         last, ladder = self._last, self._timings.ladder()
         if self._broken:
             report.error(self._broken)
+        report.put("sets_given_up", self._given_up)
+        told, self._told_up = self._told_up, self._given_up
+        if self._given_up > told:
+            count = self._given_up - told
+            report.warn(f"{count} sets given up for newer ones: the network is too slow")
         report.put("mode", ladder.mode.value)
         report.put("missing", " ".join(a.sensor for a in ladder.absent))
         if self._silence.is_total:

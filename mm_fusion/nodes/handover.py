@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -18,12 +20,23 @@ class NewestWins(Generic[Small, Work]):
     """Work for one worker thread.
 
     ``put`` work is bounded: when ``size`` pieces wait, the oldest is given up and returned to
-    the caller, who counts it. ``note`` hands over small things (motion, calibration) that are
-    never given up; all of them that were noted before a piece of work are handled before it.
+    the caller, who counts it. A worker that has not been without work for ``patience_s`` is not
+    behind because of a burst, but too slow; then only the newest piece waits, so that what is
+    answered is new, until the worker has caught up. ``note`` hands over small things (motion,
+    calibration) that are never given up; all of them that were noted before a piece of work are
+    handled before it.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(
+        self,
+        size: int,
+        patience_s: float = math.inf,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._size = size
+        self._patience_s = patience_s
+        self._now_s = now_s
+        self._busy_since_s: float | None = None  # None: the worker waits for work
         self._ready = threading.Condition()
         self._work: deque[Work] = deque()
         self._small: deque[Small] = deque()
@@ -46,13 +59,18 @@ class NewestWins(Generic[Small, Work]):
                 self._stirred = True
                 self._ready.notify()
 
-    def put(self, work: Work) -> Work | None:
-        """Hand over work; answers the piece that had to go for it."""
+    def put(self, work: Work) -> list[Work]:
+        """Hand over work; answers the pieces that had to go for it, the oldest first."""
         with self._ready:
-            given_up = self._work.popleft() if len(self._work) >= self._size else None
             self._work.append(work)
+            keep = 1 if self._is_too_slow() else self._size
+            given_up = [self._work.popleft() for _ in range(len(self._work) - keep)]
             self._ready.notify()
         return given_up
+
+    def _is_too_slow(self) -> bool:
+        since_s = self._busy_since_s
+        return since_s is not None and self._now_s() - since_s > self._patience_s
 
     def close(self) -> None:
         """Let the worker finish what waits, then end."""
@@ -75,11 +93,15 @@ class NewestWins(Generic[Small, Work]):
                 work = self._work.popleft() if self._work else None
                 done = self._closed and not self._work
                 self._busy = work is not None
+                if work is not None and self._busy_since_s is None:
+                    self._busy_since_s = self._now_s()
             self._handle_small(on_small)
             if work is not None:
                 on_work(work)
                 with self._ready:
                     self._busy = False
+                    if not self._work:
+                        self._busy_since_s = None
                 # What came meanwhile is handled now: the next piece of work shall not wait for it.
                 self._handle_small(on_small)
             if done:

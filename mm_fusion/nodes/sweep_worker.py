@@ -30,7 +30,7 @@ class SweepWorker:
 
     def put(self, job: SweepJob) -> SweepJob | None:
         """Hand over a sweep; answers the one that had to go for it."""
-        return self._queue.put(job)
+        return next(iter(self._queue.put(job)), None)
 
     def outcomes(self) -> list[SweepMotion | Rejection]:
         """What has come of sweeps since the last call."""

@@ -52,7 +52,7 @@ def test_bag_goes_all_the_way(bag: Path, tmp_path: Path) -> None:
     # Slowly, with a long queue: how fast the machine is must not matter here.
     result = demo(
         *("--bag", str(bag), "--out", str(out), "--rate", "0.5", "--json"),
-        *("--set", "network.queue_size=100"),
+        *("--set", "network.queue_size=100", "--set", "network.patience_s=1000"),
     )
     assert result.returncode == 0, result.stderr
     summary = json.loads(result.stdout)
@@ -78,7 +78,8 @@ def test_the_nodes_run_with_a_camera_detector(bag: Path, tmp_path: Path) -> None
     model = write_detector(tmp_path / "v8.onnx", {"output0": np.zeros((1, 84, 8400))})
     result = demo(
         *("--bag", str(bag), "--out", str(tmp_path / "out"), "--rate", "0.5", "--json"),
-        *("--set", "network.queue_size=100", "--set", "network.provider=cpu"),
+        *("--set", "network.queue_size=100", "--set", "network.patience_s=1000"),
+        *("--set", "network.provider=cpu"),
         *("--set", "detector=camera2d", "--set", f"model={model}"),
     )
     # Nothing has a name, so that no box of a known class is missed: the demo itself goes through.

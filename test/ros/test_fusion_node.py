@@ -64,7 +64,9 @@ def test_drive_with_both_nodes(bench: Bench, domain: int, tmp_path: Path) -> Non
         NodeProcess("pose_node", domain, tmp_path, **START),
         # A queue that holds the whole drive: how fast the machine is must not matter here.
         NodeProcess(
-            "fusion_node", domain, tmp_path, **START, **{"network.queue_size": 100}
+            *("fusion_node", domain, tmp_path),
+            **START,
+            **{"network.queue_size": 100, "network.patience_s": 1000.0},
         ) as fusion,
     ):
         bench.wait_matched(*SENSORS, *POSE_SENSORS)

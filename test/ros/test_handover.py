@@ -9,7 +9,7 @@ from mm_fusion.nodes.handover import NewestWins
 
 def test_oldest_work_is_given_up_for_the_newest() -> None:
     queue: NewestWins[str, int] = NewestWins(2)
-    assert [queue.put(n) for n in (1, 2, 3, 4)] == [None, None, 1, 2]
+    assert [queue.put(n) for n in (1, 2, 3, 4)] == [[], [], [1], [2]]
     queue.close()
     done: list[int] = []
     queue.run(lambda _: None, done.append)
@@ -76,3 +76,44 @@ def test_leisure_comes_after_what_stirs_and_only_without_work() -> None:
     worker.join(10.0)
     assert seen[:4] == ["a", 1, 2, "rest"]
     assert seen.index("b") > seen.index("rest")
+
+
+def test_a_worker_that_is_too_slow_gets_the_newest_work_only() -> None:
+    """GIVEN two pieces of work in the time that one takes WHEN the worker has not waited for any
+    for longer than the patience THEN it gets the newest, and WHEN it has caught up THEN a burst
+    waits again."""
+    now_s = [100.0]
+    queue: NewestWins[str, int] = NewestWins(4, patience_s=1.0, now_s=lambda: now_s[0])
+    put: list[int] = []
+    done: list[int] = []
+    behind: list[int] = []
+    given_up: list[int] = []
+    rested: list[int] = []
+
+    def hand_over() -> None:
+        put.append(len(put))
+        given_up.extend(queue.put(put[-1]))
+
+    def work(piece: int) -> None:
+        done.append(piece)
+        behind.append(put[-1] - piece)
+        for _ in range(2 if len(done) < 10 else 0):
+            now_s[0] += 0.11
+            hand_over()
+        if rested:
+            now_s[0] += 0.5
+            queue.close()
+
+    def rest() -> None:
+        rested.append(len(done))
+        if len(rested) == 1:
+            for _ in range(4):
+                hand_over()
+
+    hand_over()
+    queue.run(lambda _: None, work, rest)
+    assert behind[:4] == [0, 1, 2, 3]
+    assert behind[5:] == [0] * 5 + [3, 2, 1, 0]
+    assert rested[0] == 10
+    assert given_up == sorted(given_up)
+    assert sorted(done + given_up) == put

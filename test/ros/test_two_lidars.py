@@ -63,6 +63,7 @@ def test_two_lidars_make_one_cloud_and_either_may_die(
         "nodes.autostart": "true",
         "network.model": str(scenes.write_network(tmp_path)),
         "network.queue_size": 100,
+        "network.patience_s": 1000.0,
         "topics.lidars": f"[{FRONT}, {REAR}]",
         "topics.cameras": "['']",
         "calibration.extrinsics": "['rear 0 0 1.8 0 0 3.14159265']",
