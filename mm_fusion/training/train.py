@@ -107,9 +107,8 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
 def new_state(settings: TrainSettings) -> State:
     """Weights from the seed, from ImageNet for the trunk, and from ``settings.init``."""
     torch.manual_seed(settings.seed)
-    net = FusionNet(
-        senses=settings.senses, encoder=settings.encoder, pretrained=not settings.fresh_encoder
-    )
+    pretrained = not settings.fresh_encoder and not any(map(brings_trunk, settings.init))
+    net = FusionNet(senses=settings.senses, encoder=settings.encoder, pretrained=pretrained)
     for path in settings.init:
         take_weights(net, Path(path))
     if not (settings.train_trunk or settings.fresh_encoder):
@@ -128,6 +127,11 @@ def new_state(settings: TrainSettings) -> State:
 
 
 EYES = ("image.", "lift.", "bev.join.image.")
+
+
+def brings_trunk(path: str) -> bool:
+    """Whether a checkpoint holds an image trunk, so that ImageNet's is not needed."""
+    return any(name.startswith("image.trunk.") for name in read_checkpoint(Path(path))["average"])
 
 
 def take_weights(net: FusionNet, path: Path) -> None:

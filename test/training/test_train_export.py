@@ -18,6 +18,7 @@ from mm_fusion.errors import ConfigError, StageError
 from mm_fusion.perception.network import FusionNetwork
 from mm_fusion.training import export as exporting
 from mm_fusion.training import train as training
+from mm_fusion.training.encoders import EfficientNetLite0
 from mm_fusion.training.network_torch import DeployedNet
 from mm_fusion.training.train import TrainSettings, learning_rate, read_checkpoint, train
 
@@ -146,16 +147,17 @@ def test_a_graph_that_says_something_else_is_not_exported(exported: Path) -> Non
 
 
 def test_a_fused_network_starts_from_those_of_one_sense(
-    write_frames: Callable[[int], Path], tmp_path: Path
+    write_frames: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """GIVEN a LIDAR and a camera network, WHEN a fused one starts from both, THEN its eyes are the
-    camera's and the rest is the LIDAR's."""
+    camera's and the rest is the LIDAR's, and ImageNet's weights need not be there."""
     frames = write_frames(2)
     saved = {}
     for senses in ("lidar", "camera"):
         result = train(frames, tmp_path / senses, replace(SHORT, steps=1, senses=senses))
         saved[senses] = result.checkpoint
     assert (tmp_path / "lidar" / "curves.png").stat().st_size > 1000
+    monkeypatch.setattr(EfficientNetLite0, "load_imagenet", lambda *_: pytest.fail("not needed"))
     settings = replace(SHORT, init=(str(saved["lidar"]), str(saved["camera"])))
     net = training.new_state(settings).net.state_dict()
     eyes, body = (read_checkpoint(saved[s])["average"] for s in ("camera", "lidar"))
