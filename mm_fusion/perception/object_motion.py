@@ -80,6 +80,15 @@ def begun(
     return Motion(state, covariance, vehicle)
 
 
+def unknown_speed(motion: Motion, sigma_mps: float) -> None:
+    """Believe the velocities of what does not turn to no more than ``sigma_mps``, in place."""
+    for axis in (VX, VY):
+        variance = motion.covariance[:, axis, axis]
+        motion.covariance[:, axis, axis] = np.where(
+            motion.vehicle, variance, np.maximum(variance, sigma_mps**2)
+        )
+
+
 def predicted(motion: Motion, dt: float, acceleration: F64, config: TrackerConfig) -> Motion:
     """The motion ``dt`` seconds on; ``acceleration`` [N] its deviation, m/s^2."""
     state, covariance, vehicle = motion

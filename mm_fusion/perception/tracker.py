@@ -34,7 +34,9 @@ FRONT_MPS = 1.5  # a vehicle
 WALKING_MPS = 0.5  # anything else
 SURE_SENSE = 1.5
 SENSE_LIMIT = 4.0
-RELATIVE_MPS2 = 4.0  # acceleration of all things as seen from a robot that moves nobody knows how
+# As seen from a robot that moves nobody knows how: acceleration of all things, speed of new ones.
+RELATIVE_MPS2 = 8.0
+RELATIVE_MPS = 12.0
 LOST_MPS = 5.0  # doubt about velocities when ego motion comes or goes
 
 # Evidence for a track, as logarithms of odds.
@@ -260,6 +262,8 @@ class Tracker:
         odds = _odds(BORN * np.clip(found.score[columns], 0.01, 0.99))
         turning = found.turning[columns] & self._in_odom
         new = found.begun(columns, ids, odds, step.stamp_ns, turning, self._config)
+        if not self._in_odom:
+            object_motion.unknown_speed(new.motion, RELATIVE_MPS)
         confirmed = (odds >= SHOWN) & (self._config.confirm_hits <= 1)
         self._tracks = self._tracks.plus(new.with_(confirmed=confirmed)).in_order()
 

@@ -31,6 +31,7 @@ def build_town(rng: Rng, extent_m: float, slope: float | None = None) -> Town:
         standing_per_m=float(rng.uniform(0.01, 0.07)),
         markings=bool(rng.random() < 0.75),
         large_per_m=float(rng.uniform(0.005, 0.06)),
+        green=float(rng.choice([0.0, 0.3, 0.7, 0.95])),
     )
     town = Town(layout, table, style)
     make, cars = SceneryFactory(table, rng), CarFactory(table, rng)
@@ -87,6 +88,8 @@ class Side:
         """Houses, gardens, walls and gaps behind the pavement."""
         rng, pavement = self._rng, self._town.layout.pavement_m
         setback = float(rng.choice([0.05, 0.05, 1.5, 4.0])) + pavement
+        if rng.random() < 0.8 * self._town.style.green:
+            setback = float(rng.uniform(2.0, 8.0)) + pavement
         s = max(pavement, self._margin) + float(rng.uniform(0, 3))
         end = self._length - max(pavement, self._margin)
         while s < end - 6:
@@ -105,6 +108,9 @@ class Side:
     def _garden(self, make: SceneryFactory, s: float, width: float, pavement: float) -> None:
         """A boundary along the pavement, with a gap for the door, and bushes behind."""
         rng = self._rng
+        if rng.random() < self._town.style.green:
+            self._overgrown(make, s, width, pavement)
+            return
         kind = float(rng.random())
         if kind < 0.75:
             build = make.hedge if kind < 0.35 else make.wall if kind < 0.55 else make.fence
@@ -113,12 +119,32 @@ class Side:
         for _ in range(int(rng.integers(0, 3))):
             self._put(make.bush(), s + float(rng.uniform(0.1, 0.9)) * width, pavement + 1.0)
 
+    def _overgrown(self, make: SceneryFactory, s: float, width: float, pavement: float) -> None:
+        """Shrubs behind the pavement in pieces, often behind a low wall or a fence, and trees whose
+        crowns hang over it."""
+        rng = self._rng
+        if rng.random() < 0.4:
+            build = make.wall if rng.random() < 0.4 else make.fence
+            self._put(build(0.9 * width), s + width / 2, pavement + 0.15)
+        at = s + float(rng.uniform(0.0, 1.5))
+        while at < s + width - 1.5:
+            part = min(float(rng.uniform(1.5, 9.0)), s + width - at)
+            d = pavement + float(rng.uniform(0.5, 1.8))
+            self._put(make.thicket(part), at + part / 2, d, float(rng.normal(scale=0.08)))
+            at += part + float(rng.exponential(1.5))
+        for _ in range(int(rng.integers(0, 3))):
+            d = pavement + float(rng.uniform(0.6, 3.0))
+            self._put(make.tree(), s + float(rng.uniform(0.1, 0.9)) * width, d)
+
     def _open_ground(
         self, make: SceneryFactory, clutter: ClutterFactory, s: float, width: float
     ) -> None:
         """Trees on grass, a parking lot, a garage, a slope, things that stand about, or a
         boundary with nothing behind."""
         rng, pavement = self._rng, self._town.layout.pavement_m
+        if rng.random() < 0.6 * self._town.style.green:
+            self._overgrown(make, s, width, pavement)
+            return
         kind = float(rng.random())
         if kind < 0.28:
             for x in np.arange(s + 1.5, s + width - 1.2, 2.7):

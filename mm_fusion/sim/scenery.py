@@ -269,6 +269,21 @@ class SceneryFactory:
             [blob(at, radii * 0.85, material, rng, 0.2), leaves(at, radii, 60, 0.12, material, rng)]
         )
 
+    def thicket(self, length_m: float) -> Mesh:
+        """Shrubs and young trees grown into each other along x, of uneven height and depth. Some
+        are nothing but leaves, which LIDAR sees through in part."""
+        rng, parts = self._rng, []
+        high, x = float(rng.uniform(0.9, 3.6)), -length_m / 2
+        while x < length_m / 2:
+            radii = rng.uniform((0.4, 0.4, 0.25), (1.3, 1.2, 0.55)) * [1.0, 1.0, high]
+            at = (x, float(rng.normal(scale=0.3)), float(radii[2] * rng.uniform(0.6, 1.1)))
+            material, leaf_m = self.foliage(), float(rng.uniform(0.08, 0.2))
+            if rng.random() < 0.65:
+                parts.append(blob(at, radii * 0.8, material, rng, 0.3))
+            parts.append(leaves(at, radii, 45, leaf_m, material, rng))
+            x += float(rng.uniform(0.5, 1.5))
+        return merge(parts)
+
     def lamp(self) -> Mesh:
         """A street lamp."""
         rng = self._rng

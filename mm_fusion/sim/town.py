@@ -40,6 +40,7 @@ class Style:
     standing_per_m: float  # people standing about
     markings: bool
     large_per_m: float = 0.0  # unlabelled things of a car's size
+    green: float = 0.0  # share of gardens and open ground that is overgrown
 
 
 @dataclass(eq=False)

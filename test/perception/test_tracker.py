@@ -364,6 +364,28 @@ def test_velocities_are_found_in_the_odometry_frame():
     np.testing.assert_allclose(track.velocity, [0.0, 6.0], atol=0.1)
 
 
+def test_a_robot_that_drives_nobody_knows_how_keeps_its_tracks():
+    """GIVEN 20 m/s and a bend, without ego motion, past a row of parked cars and one that comes
+    towards it WHEN they come into view one by one THEN each is one track, from its second sight."""
+    parked = np.array([[x, y] for x in np.arange(20.0, 260.0, 12.0) for y in (-5.0, 5.0)])
+    tracker, seen = Tracker(TrackerConfig()), {}
+    for n in range(60):
+        heading, at = 0.05 * n / 10.0, np.array([2.0 * n, 0.0])
+        c, s = np.cos(heading), np.sin(heading)
+        oncoming = np.array([150.0 - 1.5 * n, 1.5])
+        local = (np.vstack([parked, oncoming]) - at) @ np.array([[c, -s], [s, c]])
+        inside = np.flatnonzero((local[:, 0] > 2.0) & (local[:, 0] < 60.0))
+        found = [detection(local[k], yaw=-heading) for k in inside]
+        tracks = tracker.update(T0 + n * STEP_NS, found, None)
+        for k in inside:
+            best = nearest(tracks, local[k]) if tracks else None
+            near = best is not None and np.hypot(*(best.center[:2] - local[k])) < 0.7
+            seen.setdefault(k, []).append(best.track_id if near else None)
+    for k, ids in seen.items():
+        assert None not in ids[1:], k
+        assert len(set(ids[1:])) <= 1, k
+
+
 def test_ids_live_on_when_ego_motion_comes_and_goes():
     # GIVEN a robot at rest far from the origin of odom, whose motion is known only now and then
     where = RigidTransform.from_rpy((500.0, -300.0, 2.0), (0, 0, 1.0))
