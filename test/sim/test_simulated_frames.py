@@ -47,19 +47,29 @@ def test_points_counted_for_a_box_lie_in_it(frame: LabelledFrame) -> None:
         assert inside(frame.cloud, o.boxes[k], 0.15) >= 0.8 * o.num_points[k]
 
 
+def corners(box: np.ndarray) -> np.ndarray:
+    """The eight corners [8,3] of a box."""
+    x, y, z = (np.array(axis).reshape(8, 1) for axis in np.mgrid[-1:2:2, -1:2:2, -1:2:2])
+    c, s = np.cos(box[6]), np.sin(box[6])
+    x, y, z = x * box[3] / 2, y * box[4] / 2, z * box[5] / 2
+    return np.hstack([c * x - s * y, s * x + c * y, z]) + box[:3]
+
+
 def test_the_picture_shows_objects_where_they_project(frame: LabelledFrame) -> None:
+    """Something before an object may hide its middle, but not all of its 150 pixels."""
     o, (height, width) = frame.objects, frame.images[0].shape[:2]
     seen = np.flatnonzero(o.num_pixels > 150)
     assert len(seen) >= 1
     checked = 0
     for k in seen:
-        pixel, front = project(frame.pixel_from_base[0].astype(float), o.boxes[k : k + 1, :3])
-        assert front[0]
-        u, v = pixel[0]
-        if 8 <= u < width - 8 and 8 <= v < height - 8:
-            row, column = int(v) // 4, int(u) // 4
-            assert (frame.classes[row - 2 : row + 3, column - 2 : column + 3] > 0).any()
-            checked += 1
+        pixel, front = project(frame.pixel_from_base[0].astype(float), corners(o.boxes[k]))
+        if not front.all():
+            continue
+        low, high = np.maximum(pixel.min(axis=0), 0), np.minimum(pixel.max(axis=0), (width, height))
+        (left, top), (right, bottom) = (low / 4).astype(int), np.ceil(high / 4).astype(int)
+        of_its_class = frame.classes[top:bottom, left:right] == o.labels[k] + 1
+        assert np.count_nonzero(of_its_class) >= 4
+        checked += 1
     assert checked >= 1
 
 
