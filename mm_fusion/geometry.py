@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +48,7 @@ class RigidTransform:
     @staticmethod
     def identity() -> RigidTransform:
         """The transform that changes nothing."""
-        return RigidTransform(np.eye(3), np.zeros(3))
+        return RigidTransform.trusted(np.eye(3), np.zeros(3))
 
     @staticmethod
     def trusted(rotation: F64, translation: F64) -> RigidTransform:
@@ -68,7 +70,7 @@ class RigidTransform:
         if not math.isfinite(norm) or abs(norm - 1.0) > 1e-2:
             raise CalibrationError(f"transform: quaternion must have unit norm, got {norm:.4g}")
         t = np.asarray(translation, dtype=np.float64)
-        if t.shape != (3,) or not np.isfinite(t).all():
+        if t.shape != (3,) or not all(map(math.isfinite, t.tolist())):
             raise CalibrationError(f"transform: translation must be three finite numbers, got {t}")
         rotation = _rotation(x / norm, y / norm, z / norm, w / norm)
         return RigidTransform.trusted(rotation, t)
@@ -127,6 +129,24 @@ def _rotation(x: float, y: float, z: float, w: float) -> F64:
     )
 
 
+def _nowhere() -> RigidTransform:
+    identity = RigidTransform.identity()
+    for array in (identity.rotation, identity.translation):
+        array.setflags(write=False)
+    return identity
+
+
+# What FrameTree answers for a frame looked up from itself: always this object, not to be written.
+SAME = _nowhere()
+
+
+class _Tree(NamedTuple):
+    """The links of one moment, by frame and neighbour, and what was looked up among them."""
+
+    edges: dict[str, dict[str, RigidTransform]]
+    found: dict[tuple[str, str], RigidTransform]
+
+
 class FrameTree:
     """Static frames and their transforms, as /tf_static and parameters give them.
 
@@ -135,7 +155,7 @@ class FrameTree:
     """
 
     def __init__(self) -> None:
-        self._edges: dict[str, dict[str, RigidTransform]] = {}
+        self._tree = _Tree({}, {})
         self._parent: dict[str, str] = {}
 
     def set(self, parent: str, child: str, parent_from_child: RigidTransform) -> None:
@@ -144,7 +164,7 @@ class FrameTree:
         if not parent or not child or parent == child:
             raise CalibrationError(f"transform: bad frame names '{parent}' -> '{child}'")
         # A new tree takes the old one's place, so that a lookup elsewhere sees one or the other.
-        edges = {frame: dict(links) for frame, links in self._edges.items()}
+        edges = {frame: dict(links) for frame, links in self._tree.edges.items()}
         old = self._parent.get(child)
         if old is not None and old != parent:
             edges[old].pop(child, None)
@@ -152,31 +172,44 @@ class FrameTree:
         self._parent[child] = parent
         edges.setdefault(parent, {})[child] = parent_from_child
         edges.setdefault(child, {})[parent] = parent_from_child.inverse()
-        self._edges = edges
+        self._tree = _Tree(edges, {})
 
     def frames(self) -> list[str]:
         """All known frame names, sorted."""
-        return sorted(self._edges)
+        return sorted(self._tree.edges)
 
     def lookup(self, target: str, source: str) -> RigidTransform | None:
         """``target_from_source``, or None where the two frames are not connected."""
         target, source = target.lstrip("/"), source.lstrip("/")
         if target == source:
-            return RigidTransform.identity()
-        edges = self._edges
-        seen = {target}
-        queue: deque[tuple[str, RigidTransform]] = deque([(target, RigidTransform.identity())])
-        while queue:
-            frame, target_from_frame = queue.popleft()
-            for neighbour, frame_from_neighbour in edges.get(frame, {}).items():
-                if neighbour in seen:
-                    continue
-                found = target_from_frame @ frame_from_neighbour
-                if neighbour == source:
-                    return found
-                seen.add(neighbour)
-                queue.append((neighbour, found))
-        return None
+            return SAME
+        edges, found = self._tree
+        way = (target, source)
+        known = found.get(way)
+        if known is None:
+            known = _searched(edges, target, source)
+            if known is not None:  # there is no end to the names of what is not there
+                found[way] = known
+        return known
+
+
+def _searched(
+    edges: Mapping[str, Mapping[str, RigidTransform]], target: str, source: str
+) -> RigidTransform | None:
+    """``target_from_source`` along the links, None where there is no way."""
+    seen = {target}
+    queue: deque[tuple[str, RigidTransform]] = deque([(target, RigidTransform.identity())])
+    while queue:
+        frame, target_from_frame = queue.popleft()
+        for neighbour, frame_from_neighbour in edges.get(frame, {}).items():
+            if neighbour in seen:
+                continue
+            found = target_from_frame @ frame_from_neighbour
+            if neighbour == source:
+                return found
+            seen.add(neighbour)
+            queue.append((neighbour, found))
+    return None
 
 
 def wrap_angle_rad(angle: float) -> float:

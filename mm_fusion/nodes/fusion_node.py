@@ -91,7 +91,7 @@ class FusionNode(ManagedNode):
         self._sensors = (*topics.lidar_names(), *topics.camera_names())
         self._names = (*topics.camera_names(), *topics.lidar_names(), topics.motion)
         self._lidars = wire.Lidars(config.lidar, topics.lidars)
-        self._intake = Intake(self._names, config, lambda: self.get_clock().now().nanoseconds)
+        self._intake = Intake(self._names, config, self.now_ns)
         self._arrivals = Arrivals()
         self._motions: list[tuple[bytes, int]] = []  # poses not looked at yet, with their arrival
         self._infos: dict[str, bytes] = {}  # the last CameraInfo by camera, behind its stamp
@@ -259,7 +259,6 @@ class FusionNode(ManagedNode):
 
     def _listen(self) -> None:
         """Look whether cameras and LIDARs are all silent: no message would call then."""
-        self._take_motions()
         silence = self._silence
         silence.look(self._queue.idle)
         if silence.due:
@@ -340,6 +339,7 @@ class FusionNode(ManagedNode):
 
     def reports(self) -> list[Report]:
         """Inputs, drops, latency, provider, mode."""
+        self._take_motions()
         report = Report("fusion")
         self._intake.report_to(report)
         self._timings.report_to(report)

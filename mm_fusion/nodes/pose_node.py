@@ -82,7 +82,7 @@ class PoseNode(ManagedNode):
         self._intake = Intake(
             (topics.gps, topics.imu, topics.wheels, *filter(None, (self._lidar,))),
             config,
-            lambda: self.get_clock().now().nanoseconds,
+            self.now_ns,
         )
         self._published = {"local": 0, "global": 0}
         self._pace = {

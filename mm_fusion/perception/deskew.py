@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.config import DeskewConfig
-from mm_fusion.geometry import RigidTransform
+from mm_fusion.geometry import SAME, RigidTransform
 from mm_fusion.perception.twist import moved, twist_of
 from mm_fusion.samples import NS_PER_S, PoseEstimate, Reason, Rejection
 
@@ -92,7 +92,10 @@ class MotionBuffer:
         if known and known[-1].estimate.frame_id != estimate.frame_id:
             known = ()
         oldest_ns = estimate.stamp_ns - round(KEPT_S * NS_PER_S)
-        kept = [k for k in known if k.estimate.stamp_ns >= oldest_ns]
+        first = 0
+        while first < len(known) and known[first].estimate.stamp_ns < oldest_ns:
+            first += 1
+        kept = known[first:]
         self._known = (*kept, _continued(kept[-1] if kept else None, estimate))
         return fallen
 
@@ -170,7 +173,7 @@ class MotionBuffer:
 
 def _of_base(estimate: PoseEstimate, base_from_child: RigidTransform) -> PoseEstimate:
     """The base's pose and velocity from those of a body that sits on it."""
-    if np.array_equal(base_from_child.matrix(), np.eye(4)):
+    if base_from_child is SAME or np.array_equal(base_from_child.matrix(), np.eye(4)):
         return estimate
     child_from_base = base_from_child.inverse()
     lever = np.cross(estimate.angular, child_from_base.translation)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mm_fusion.samples import NS_PER_S, Reason
 
 U8 = npt.NDArray[np.uint8]
+F64 = npt.NDArray[np.float64]
 Raw = bytes | bytearray | memoryview | U8
 
 ENCAPSULATION_BYTES = 4
@@ -100,6 +101,16 @@ class CdrReader:
         if count * 8 > self._end - self._pos:
             raise malformed(f"{count} numbers do not fit into {self._end - self._pos} bytes")
         return self.unpack(f"{count}d", 8)
+
+    def float64s(self, count: int) -> F64:
+        """The same as an array float64 [count] of its own."""
+        if count * 8 > self._end - self._pos:
+            raise malformed(f"{count} numbers do not fit into {self._end - self._pos} bytes")
+        start = ((self._pos - 4 + 7) & -8) + 4
+        if start + count * 8 > self._end:
+            raise malformed(f"the message ends at byte {self._end}, inside a member")
+        self._pos = start + count * 8
+        return np.frombuffer(self._raw, self._order + "f8", count, start).astype(np.float64)
 
     def string(self) -> str:
         """A string of at most MAX_STRING_BYTES, without the closing NUL."""

@@ -230,9 +230,10 @@ def read_pose(reader: CdrReader) -> PoseEstimate:
     """The whole of a nav_msgs/msg/Odometry."""
     header = reader.header()
     child = reader.string().lstrip("/")
-    v = reader.doubles(85)
-    numbers = np.array(v, dtype=np.float64)
-    if not np.isfinite(numbers).all():  # which of them, and what that means
+    numbers = reader.float64s(85)
+    # A sum is finite where all are; where it is not, it is looked at which, and what that means.
+    v = numbers.tolist()
+    if not math.isfinite(sum(v)):
         return pose(header, child, v[0:3], v[3:7], v[7:43], v[43:49], v[49:85])
     # Poses come 50 times a second to who only wants the motion: one array serves for all.
     return PoseEstimate(
