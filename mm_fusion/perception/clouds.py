@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.perception.calibration import Calibration
-from mm_fusion.perception.deskew import DEGREE, MotionBuffer, MotionPolynomial
+from mm_fusion.perception.deskew import DEGREE, MotionBuffer, MotionPiece
 from mm_fusion.samples import NS_PER_S, LidarSweep, Reason, Rejection, SyncedSet
 
 F32 = npt.NDArray[np.float32]
@@ -95,30 +95,30 @@ class CloudPlacer:
         self, mounted: Mounted, stamp_ns: int, motion: MotionBuffer | None, start: int, count: int
     ) -> PlacedCloud:
         sweep, base_from_lidar, sweep_ns = mounted
-        seconds = course = moved = None
+        seconds = pieces = moved = None
         if sweep.time_field:
             seconds = self._seconds[start : start + count]
             self._fill_seconds(seconds, sweep, sweep_ns - stamp_ns)
-            course = None if motion is None else _course(motion, seconds, stamp_ns)
-        if motion is not None and course is None:
+            if motion is not None:
+                pieces = _pieces(motion, seconds, stamp_ns, base_from_lidar)
+        if motion is not None and pieces is None:
             moved = motion.base_from_base(stamp_ns, sweep_ns)
         xyz = self._xyz[3 * start : 3 * (start + count)].reshape(3, count)
-        if course is not None:
-            matrix = course.stacked(base_from_lidar)
-        else:
-            placed = base_from_lidar if moved is None else moved @ base_from_lidar
-            matrix = placed.matrix()[:3].astype(np.float32)
-        for first in range(0, count, BLOCK):
+        placed = base_from_lidar if moved is None else moved @ base_from_lidar
+        matrix = placed.matrix()[:3].astype(np.float32)
+        for n, first in enumerate(range(0, count, BLOCK)):
             part = slice(first, min(first + BLOCK, count))
+            if pieces is not None:
+                matrix = pieces[n].matrix
             rows = self._rows[: matrix.shape[1], : part.stop - first]
             for row, axis in zip(rows, "xyz", strict=False):
                 np.copyto(row, sweep.points[axis][part], casting="same_kind")
             rows[3] = 1.0
-            if course is not None and seconds is not None:
-                course.features(rows, seconds[part])
+            if pieces is not None and seconds is not None:
+                pieces[n].features(rows, seconds[part])
             np.matmul(matrix, rows, out=xyz[:, part])
-        known = course is not None or moved is not None or sweep_ns == stamp_ns
-        return PlacedCloud(xyz, seconds, (sweep_ns - stamp_ns) * 1e-9, course is not None, known)
+        known = pieces is not None or moved is not None or sweep_ns == stamp_ns
+        return PlacedCloud(xyz, seconds, (sweep_ns - stamp_ns) * 1e-9, pieces is not None, known)
 
     def _reserve(self, together: int) -> None:
         if len(self._seconds) < together:
@@ -157,13 +157,22 @@ def span_ns(sweep: LidarSweep) -> tuple[int, int]:
     return sweep.stamp_ns + round(before_ns), sweep.stamp_ns + round(after_ns)
 
 
-def _course(motion: MotionBuffer, seconds: F32, stamp_ns: int) -> MotionPolynomial | None:
+def _pieces(
+    motion: MotionBuffer, seconds: F32, stamp_ns: int, base_from_lidar: RigidTransform
+) -> list[MotionPiece] | None:
+    """The motion during each block of points; None where it is not known for all of them. Times
+    that cannot be become NaN."""
     if not len(seconds):
         return None
-    first_s, last_s = float(seconds.min()), float(seconds.max())
-    if not (first_s >= -MAX_AGE_S and last_s <= MAX_AGE_S):  # NaN comes here too
+    starts = np.arange(0, len(seconds), BLOCK)
+    lows, highs = np.minimum.reduceat(seconds, starts), np.maximum.reduceat(seconds, starts)
+    if not (lows.min() >= -MAX_AGE_S and highs.max() <= MAX_AGE_S):  # NaN comes here too
         seconds[~(np.abs(seconds) <= MAX_AGE_S)] = np.nan
-        if np.isnan(seconds).all():
+        lows, highs = np.fmin.reduceat(seconds, starts), np.fmax.reduceat(seconds, starts)
+        known = np.flatnonzero(np.isfinite(lows))
+        if not len(known):
             return None
-        first_s, last_s = float(np.nanmin(seconds)), float(np.nanmax(seconds))
-    return motion.polynomial(stamp_ns, first_s, last_s)
+        without = np.isnan(lows)
+        lows[without], highs[without] = lows[known[0]], highs[known[0]]
+    course = motion.polynomial(stamp_ns, float(lows.min()), float(highs.max()))
+    return None if course is None else course.pieces(lows, highs, base_from_lidar)

@@ -8,6 +8,7 @@ After the newest and before the oldest, that pose's own velocity goes on for a l
 from __future__ import annotations
 
 import dataclasses
+import math
 from bisect import bisect_left
 from collections.abc import Callable
 from typing import NamedTuple
@@ -32,6 +33,9 @@ COUNT = 9  # instants at which the motion is looked up to fit it
 # Chebyshev's nodes: the fit stays good up to the ends. The fit is linear in what is found there.
 NODES = np.cos(np.pi * (np.arange(COUNT) + 0.5) / COUNT)
 FIT = np.linalg.pinv(np.vander(NODES, DEGREE + 1, increasing=True))
+# By the power j that is made and the power k that it is made of.
+BINOMIALS = np.array([[math.comb(k, j) for k in range(DEGREE + 1)] for j in range(DEGREE + 1)])
+EXPONENTS = np.array([[max(k - j, 0) for k in range(DEGREE + 1)] for j in range(DEGREE + 1)])
 
 
 class Twist(NamedTuple):
@@ -143,8 +147,8 @@ class MotionBuffer:
         if found is None:
             return None
         matrices = found[0, :, :3].T @ (found[1:] - _shift(found[0]))
-        fit = FIT @ matrices.reshape(COUNT, 12)
-        return MotionPolynomial(middle_s, half_s, _needed(fit.reshape(DEGREE + 1, 3, 4)))
+        fit = (FIT @ matrices.reshape(COUNT, 12)).reshape(DEGREE + 1, 3, 4)
+        return MotionPolynomial(middle_s, half_s, fit[: _needed(fit)])
 
     def _around(self, known: tuple[_Known, ...], stamp_ns: int) -> tuple[int, int] | None:
         """The poses before and after an instant, the same twice at the ends; None too far off."""
@@ -207,13 +211,15 @@ def _continued(last: _Known | None, estimate: PoseEstimate) -> _Known:
     return _Known(estimate, path_from_base, mean, own if given else mean)
 
 
-def _needed(coefficients: F64) -> F64:
-    """The coefficients [k+1,3,4] of a motion without the last ones that move nothing."""
+def _needed(coefficients: F64) -> int:
+    """How many of the coefficients [...,k+1,3,4] of motions move anything: all but the last ones
+    that do not."""
     reach = np.abs(coefficients) @ np.array([REACH_M, REACH_M, REACH_M, 1.0])
-    count = len(coefficients)
-    while count > 2 and reach[count - 1].max() < LEAST_M:
+    most = reach.reshape(-1, *reach.shape[-2:]).max(axis=(0, 2)).tolist()
+    count = len(most)
+    while count > 2 and most[count - 1] < LEAST_M:
         count -= 1
-    return coefficients[:count]
+    return count
 
 
 def _composed(first: F64, second: F64) -> F64:
@@ -236,6 +242,24 @@ def _step(first: PoseEstimate, second: PoseEstimate) -> Twist:
     return Twist(*twist_of(move.rotation, move.translation))
 
 
+class MotionPiece(NamedTuple):
+    """A motion over a part of a sweep, for points: ``matrix`` float32 [3,4*(k+1)] leads from the
+    features of ``features`` to base coordinates."""
+
+    middle_s: float
+    half_s: float
+    matrix: F32
+
+    def features(self, rows: F32, seconds: F32) -> None:
+        """Fill ``rows`` [4*(k+1), N], whose first four rows are x y z 1 in sensor axes.
+
+        ``seconds`` [N] are instants relative to the stamp.
+        """
+        power = (seconds - np.float32(self.middle_s)) * np.float32(1.0 / self.half_s)
+        for start in range(4, self.matrix.shape[1], 4):
+            np.multiply(rows[start - 4 : start], power, out=rows[start : start + 4])
+
+
 class MotionPolynomial:
     """``base(stamp)_from_base(t)`` over one sweep: a polynomial in t, at the most a cubic, whose
     coefficients are matrices.
@@ -249,17 +273,24 @@ class MotionPolynomial:
         self.half_s = half_s
         self.coefficients = coefficients  # [k+1,3,4] of ((t - middle_s) / half_s)^k
 
-    def stacked(self, base_from_sensor: RigidTransform) -> F32:
-        """float32 [3, 4*(k+1)]: from the features of ``features`` to base coordinates."""
-        matrices = self.coefficients @ base_from_sensor.matrix()
-        return np.concatenate(list(matrices), axis=1).astype(np.float32)
+    def pieces(
+        self, lows_s: F32, highs_s: F32, base_from_sensor: RigidTransform
+    ) -> list[MotionPiece]:
+        """The motion of points in sensor axes over parts of the sweep, from ``lows_s`` [N] to
+        ``highs_s`` [N]. Over a short one few degrees of time are left that move anything.
 
-    def features(self, rows: F32, seconds: F32) -> None:
-        """Fill ``rows`` [4*(k+1), N], whose first four rows are x y z 1 in sensor axes.
-
-        ``seconds`` [N] are instants relative to the stamp.
+        With t' the time about a part's own middle, t = a + b t', and the powers of t are
+        (a + b t')^k = sum over j of binomial(k, j) a^(k-j) b^j t'^j.
         """
-        power = (seconds - np.float32(self.middle_s)) * np.float32(1.0 / self.half_s)
-        for degree in range(1, len(self.coefficients)):
-            block = rows[4 * degree : 4 * degree + 4]
-            np.multiply(rows[4 * degree - 4 : 4 * degree], power, out=block)
+        lows, highs = lows_s.astype(np.float64), highs_s.astype(np.float64)
+        middles, halves = (lows + highs) / 2.0, np.maximum((highs - lows) / 2.0, 1e-6)
+        count = len(self.coefficients)
+        a, b = (middles - self.middle_s) / self.half_s, halves / self.half_s
+        weights = BINOMIALS[:count, :count] * a[:, None, None] ** EXPONENTS[:count, :count]
+        weights *= (b[:, None] ** np.arange(count))[:, :, None]
+        parts = weights @ self.coefficients.reshape(count, 12)
+        parts = parts.reshape(-1, count, 3, 4)
+        parts = parts[:, : _needed(parts)] @ base_from_sensor.matrix()
+        matrices = parts.transpose(0, 2, 1, 3).reshape(len(parts), 3, -1).astype(np.float32)
+        rows = zip(middles.tolist(), halves.tolist(), matrices, strict=True)
+        return [MotionPiece(*row) for row in rows]
