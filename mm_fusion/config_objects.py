@@ -90,10 +90,10 @@ class TrackerConfig:
         1.0, "That of things of no known class", unit="m/s^2", low=0.01, high=50.0
     )
     position_sigma_m: float = param(
-        0.2, "Standard deviation of detected centres", unit="m", low=0.01, high=5.0
+        0.3, "Standard deviation of detected centres", unit="m", low=0.01, high=5.0
     )
     yaw_sigma_rad: float = param(
-        0.15, "Standard deviation of detected headings", unit="rad", low=0.01, high=3.2
+        0.25, "Standard deviation of detected headings", unit="rad", low=0.01, high=3.2
     )
     vehicle_velocity_sigma_mps: float = param(
         8.0, "Standard deviation of a new vehicle's speed", unit="m/s", low=0.1, high=50.0
