@@ -43,7 +43,7 @@ class Errors:
     sigma: F64
     position: F64
     heading: F64
-    speed: F64
+    velocity: F64
 
     def after(self, second: float) -> Errors:
         """The rows from then on."""
@@ -54,7 +54,7 @@ class Errors:
             self.sigma[late],
             self.position[late],
             self.heading[late],
-            self.speed[late],
+            self.velocity[late],
         )
 
     def at(self, second: float) -> dict[str, float]:
@@ -63,7 +63,7 @@ class Errors:
         return {
             "position": float(self.position[i]),
             "heading": float(self.heading[i]),
-            "speed": float(self.speed[i]),
+            "velocity": float(self.velocity[i]),
         }
 
 
@@ -76,30 +76,34 @@ class Truth:
     north: F64
     yaw: F64
     v: F64
+    lateral: F64
 
 
 def errors_of(drive: Drive | Truth, estimates: list[PoseEstimate]) -> Errors:
     """Errors of the estimates, at their own stamps."""
     t = np.array([(e.stamp_ns - T0_NS) / 1e9 for e in estimates])
-    east, north, yaw, v = (
-        np.interp(t, drive.t, y) for y in (drive.east, drive.north, np.unwrap(drive.yaw), drive.v)
-    )
+    truth = (drive.east, drive.north, np.unwrap(drive.yaw), drive.v, drive.lateral)
+    east, north, yaw, v, lateral = (np.interp(t, drive.t, y) for y in truth)
     found = np.array([e.frame_from_base.translation for e in estimates])
     place = np.stack([found[:, 0] - east, found[:, 1] - north], axis=1)
     heading = np.array([e.frame_from_base.yaw_rad() for e in estimates]) - yaw
     heading = np.arctan2(np.sin(heading), np.cos(heading))
-    speed = np.array([e.linear[0] for e in estimates]) - v
+    velocity = np.array([e.linear[:2] for e in estimates]) - np.stack([v, lateral], axis=1)
     pose = np.array([e.pose_covariance for e in estimates])
-    twist = np.array([e.twist_covariance[0, 0] for e in estimates])
-    flat = pose[:, :2, :2]
+    twist = np.array([e.twist_covariance[:2, :2] for e in estimates])
     return Errors(
         t,
         place,
         np.sqrt(pose[:, 0, 0] + pose[:, 1, 1]),
-        np.einsum("ni,nij,nj->n", place, np.linalg.inv(flat), place),
+        _normalised(place, pose[:, :2, :2]),
         heading**2 / pose[:, 5, 5],
-        speed**2 / twist,
+        _normalised(velocity, twist),
     )
+
+
+def _normalised(off: F64, covariance: F64) -> F64:
+    """Squared errors [N] of ``off`` [N,2] over their ``covariance`` [N,2,2]."""
+    return np.asarray(np.einsum("ni,nij,nj->n", off, np.linalg.inv(covariance), off))
 
 
 def rms(place: F64) -> float:
@@ -167,7 +171,7 @@ def _town(rng: np.random.Generator) -> Truth:
     turn = np.where(v > 0, turn + 0.01 * np.sin(t / 7) * (v > 1), 0.0)
     yaw = rng.uniform(-3, 3) + np.cumsum(turn) * 0.02
     east, north = np.cumsum(v * np.cos(yaw)) * 0.02, np.cumsum(v * np.sin(yaw)) * 0.02
-    return Truth(t, east, north, yaw, v)
+    return Truth(t, east, north, yaw, v, np.zeros_like(v))
 
 
 def canyon(seed: int) -> tuple[Truth, list[Sample], F64, FrameTree]:

@@ -25,6 +25,7 @@ F64 = npt.NDArray[np.float64]
 _NOT_BY_WHEELS = [11, SCALE]
 _NO_TURN = np.zeros(3)
 _REST_TURN_RADPS = 1e-4  # biases of small gyros wander by as much within minutes
+_TILT_RAD = 0.05
 _SETTLE_NS = 100_000_000  # what a LIDAR corrects in odom is paid in over this time
 
 
@@ -223,11 +224,12 @@ class Estimator:
         height, _ = self.core.innovation(jacobian[2:], residual[2:], variance[2:, 2:])
         return residual, jacobian, flat, height
 
-    def believe(self, fixes: Believed, sigma_m: float) -> None:
+    def believe(self, fixes: Believed, sigma_m: float, wheels: bool) -> None:
         """Open the covariance for fixes that turned out to be right against the filter.
 
         Where they tell a way as well as a place, the heading is turned by what the filter's way
-        differs from theirs; else it is opened too.
+        differs from theirs; else it is opened too. Without ``wheels`` it was the accelerometer
+        that led away, by a tilt that the fixes are to put right.
         """
         core = self.core
         spread = np.zeros(SIZE)
@@ -235,6 +237,8 @@ class Estimator:
         spread[2] = float(fixes.offset[2]) ** 2
         missed = float(np.linalg.norm(fixes.way - fixes.way_predicted)) / max(fixes.span_s, 0.1)
         spread[3:5] = missed**2
+        if not wheels:
+            spread[6:8] = _TILT_RAD**2
         length = min(float(np.linalg.norm(w)) for w in (fixes.way, fixes.way_predicted))
         if length > max(self._config.heading_distance_m, 6.0 * sigma_m):
             (e, n), (x, y) = fixes.way, fixes.way_predicted

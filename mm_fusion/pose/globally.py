@@ -115,7 +115,7 @@ class GlobalEstimate:
             return None
         if self._history.leads and not (local is not None and odometry):
             self._history.clear()
-        refused = self._fuse(fix, enu, covariance, lever_arm)
+        refused = self._fuse(fix, enu, covariance, lever_arm, odometry)
         if local is not None and odometry:
             self._look_back(fix, enu, covariance, lever_arm, local)
         return refused
@@ -273,7 +273,9 @@ class GlobalEstimate:
 
     # ---------------------------------------------------------------- with the heading
 
-    def _fuse(self, fix: GoodFix, enu: F64, covariance: F64, lever_arm: F64) -> Rejection | None:
+    def _fuse(
+        self, fix: GoodFix, enu: F64, covariance: F64, lever_arm: F64, odometry: bool
+    ) -> Rejection | None:
         assert self.estimator is not None
         core = self.estimator.core
         passed_s = max(0.0, (fix.stamp_ns - self._last_fix_ns) / NS_PER_S)
@@ -307,7 +309,7 @@ class GlobalEstimate:
                 f"gps: fixes that agreed among themselves {off:.0f} m away from the estimate were"
                 " believed"
             )
-            self.estimator.believe(believed, sigma)
+            self.estimator.believe(believed, sigma, odometry)
             residual[:2] = whole
             receiver.forget_level()
         else:

@@ -20,11 +20,12 @@ F64 = npt.NDArray[np.float64]
 _S = 1_000_000_000
 _MEDIAN_CHI2_2 = 1.386  # of a chi-square variable of two degrees of freedom
 _PRIOR = 10.0  # the claim counts as much as so many differences
-_SURE = 0.45  # a ratio's logarithm within this of zero is chance
+_SURE = 4.5  # over the root of their count: a ratio's logarithm within this of zero is chance
 _WINDOW = 100
 _LEAST = 0.05  # a receiver never scatters less than this part of its claim for long
 _LEVEL_S = 20.0
 _LEVEL_FIXES = 10
+_CHANCE = 5.0
 _PAIR_S = 3.0
 _FORGIVE_S = 60.0
 _LAG_S = 5.0
@@ -77,8 +78,8 @@ class Receiver:
         if count < _LEVEL_FIXES:
             return
         ratio = max(float(np.median(self._ratios)) / _MEDIAN_CHI2_2, _LEAST)
-        logarithm = math.log(ratio) * count / (count + _PRIOR)
-        sure = math.sqrt(max(0.0, logarithm**2 - _SURE**2))
+        logarithm = math.log(ratio)
+        sure = math.sqrt(max(0.0, logarithm**2 - _SURE**2 / count)) * count / (count + _PRIOR)
         self.white = math.exp(math.copysign(sure, logarithm))
 
     def _bend(self, stamp_ns: int, place: F64, claimed_m2: float) -> None:
@@ -127,7 +128,9 @@ class Receiver:
         excess = 0.0
         if len(levels) >= _LEVEL_FIXES:
             level = float(np.median([v for _, v in levels])) / _MEDIAN_CHI2_2
-            excess = level - known_m2 - 2.0 * max(white, claimed_m2)
+            # The median of a few fixes is large by chance now and then.
+            chance = 1.0 + max(1.0, _CHANCE / math.sqrt(len(levels)))
+            excess = level - known_m2 - chance * max(white, claimed_m2)
         if excess <= 0.0:
             self._agreed_s += passed_s
         # A receiver that was bad is not good again with the next few fixes.

@@ -170,9 +170,10 @@ def kitti() -> tuple[list[Sample], list[GnssFix]]:
 
 
 def test_kitti_imu_and_gps_alone(kitti) -> None:
-    """GIVEN 3.7 km of town with IMU at 100 Hz and fixes at 1 Hz, and no wheels; the gyro misses
-    a tenth of two turns WHEN fused THEN the track passes the fixes that were kept back, half of
-    them within 0.35 m, and GPS is not locked out where the gyro failed."""
+    """GIVEN 3.7 km of town with IMU at 100 Hz and fixes at 1 Hz, and no wheels; in some turns gyro
+    and accelerometer disagree about the tilt, and the speed runs away WHEN fused THEN the track
+    passes the fixes that were kept back, half of them within 0.25 m, and once fixes were believed
+    against the filter its tilt is put right too: none is missed by more than 1.5 m."""
     samples, held = kitti
     tree = FrameTree()
     for frame in ("imu_link", "gps"):
@@ -180,8 +181,8 @@ def test_kitti_imu_and_gps_alone(kitti) -> None:
     config = load(assignments=["pose.datum=[49.0, 8.4, 100.0]"])
     out = Run(PosePipeline(config, tree)).feed(samples)
     distance = apart(out, list(held))
-    assert np.median(distance) < 0.35
-    assert np.sqrt((distance**2).mean()) < 2.0
+    assert np.median(distance) < 0.25
+    assert distance.max() < 1.5
     refused = Counter(out.reasons())
     assert refused[("gps", "outlier")] < 45
     assert any("driving forwards assumed" in w for w in out.pipeline.warnings())
@@ -189,8 +190,8 @@ def test_kitti_imu_and_gps_alone(kitti) -> None:
 
 def test_kitti_beside_gtsams_own_smoother(kitti) -> None:
     """GIVEN the same logs and the same fixes kept back WHEN gtsam smooths them by the method of its
-    example, knowing also what comes after, and we filter them online THEN half of the fixes kept
-    back are within twice of the smoother's distance (turns cost more: see docs/pose.md)."""
+    example, knowing also what comes after, and we filter them online THEN our distances to the
+    fixes kept back are within 1.5 times the smoother's, RMS and median."""
     gtsam = pytest.importorskip("gtsam", reason="gtsam is the peer")
     from support.gtsam_peer import smoothed
 
@@ -206,4 +207,5 @@ def test_kitti_beside_gtsams_own_smoother(kitti) -> None:
         tree.set("base_link", frame, RigidTransform.identity())
     config = load(assignments=["pose.datum=[49.0, 8.4, 100.0]"])
     ours = apart(Run(PosePipeline(config, tree)).feed(samples), list(held))
-    assert np.median(ours) < 2.0 * np.median(peer)
+    assert np.median(ours) < 1.5 * np.median(peer)
+    assert np.sqrt((ours**2).mean()) < 1.5 * np.sqrt((peer**2).mean())
