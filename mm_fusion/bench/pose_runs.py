@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from mm_fusion.bench.drives import DATUM, T0_NS, Drive, fix
+from mm_fusion.bench.drives import DATUM, T0_NS, Drive, drawn, fix, merge
 from mm_fusion.config import load
 from mm_fusion.geometry import FrameTree, RigidTransform
 from mm_fusion.pose.pipeline import PosePipeline
-from mm_fusion.samples import PoseEstimate, Sample, WheelOdometry
+from mm_fusion.samples import ImuSample, PoseEstimate, Sample, WheelOdometry
 
 F64 = npt.NDArray[np.float64]
 
@@ -150,6 +150,24 @@ def bound_m2(
         seconds.append(float(drive.t[i]))
         squares.append(float(cov[0, 0] + cov[1, 1]))
     return np.array(seconds), np.array(squares)
+
+
+BACK_S = 130.0
+
+
+def gone_astray(seed: int) -> tuple[Drive, list[Sample], FrameTree]:
+    """GPS for 30 s, a blackout up to ``BACK_S`` in which the gyro's bias jumps by 0.02 rad/s, then
+    GPS again: a drive at 10 m/s.
+    """
+    drive = Drive(duration_s=BACK_S + 20.0, speed=10.0, heading=0.3 * seed, turn=0.6)
+    sensors = drawn(seed)
+    begin_ns, back_ns = T0_NS + 30 * 10**9, T0_NS + int(BACK_S * 1e9)
+    gps = [f for f in sensors.gps(drive) if not begin_ns < f.stamp_ns < back_ns]
+    imu = sensors.imu(drive)
+    for sample in imu:
+        if isinstance(sample, ImuSample) and sample.stamp_ns > begin_ns:
+            sample.angular_velocity[2] += 0.02
+    return drive, merge(imu, sensors.wheels(drive), gps), sensors.frames()
 
 
 def _town(rng: np.random.Generator) -> Truth:

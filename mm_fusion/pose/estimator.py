@@ -23,9 +23,11 @@ F64 = npt.NDArray[np.float64]
 # wheels are fused: a milliradian of tilt or some vibration then turns the heading for minutes.
 # Fixes and standing still tell them.
 _NOT_BY_WHEELS = [11, SCALE]
+_OPEN_BIAS_RADPS = 2e-3
 _NO_TURN = np.zeros(3)
 _REST_TURN_RADPS = 1e-4  # biases of small gyros wander by as much within minutes
 _TILT_RAD = 0.05
+_LONG_ALONE_S = 30.0
 _SETTLE_NS = 100_000_000  # what a LIDAR corrects in odom is paid in over this time
 
 
@@ -181,8 +183,13 @@ class Estimator:
         ratio = float(residual[0]) ** 2 / spread
         if gate and ratio > gate:
             return ratio
-        core.update(jacobian, residual, np.diag(variance), [*self._hold, *_NOT_BY_WHEELS])
+        core.update(jacobian, residual, np.diag(variance), self._not_by_wheels())
         return ratio
+
+    def _not_by_wheels(self) -> list[int]:
+        """Where the gyro's bias is open, the heading would follow the accelerometer as well."""
+        open_bias = float(self.core.covariance[11, 11]) > _OPEN_BIAS_RADPS**2
+        return [*self._hold, *_NOT_BY_WHEELS, *([8] if open_bias else [])]
 
     def fuse_velocity(self, body: F64, covariance: F64) -> None:
         """Body velocity [3] from elsewhere."""
@@ -197,7 +204,7 @@ class Estimator:
             self.core.body_velocity_jacobian()[1:],
             -body[1:],
             np.diag((variance, variance)),
-            [*self._hold, *_NOT_BY_WHEELS],
+            self._not_by_wheels(),
         )
 
     def position_test(
@@ -224,12 +231,12 @@ class Estimator:
         height, _ = self.core.innovation(jacobian[2:], residual[2:], variance[2:, 2:])
         return residual, jacobian, flat, height
 
-    def believe(self, fixes: Believed, sigma_m: float, wheels: bool) -> None:
+    def believe(self, fixes: Believed, sigma_m: float) -> None:
         """Open the covariance for fixes that turned out to be right against the filter.
 
         Where they tell a way as well as a place, the heading is turned by what the filter's way
-        differs from theirs; else it is opened too. Without ``wheels`` it was the accelerometer
-        that led away, by a tilt that the fixes are to put right.
+        differs from theirs; else it is opened too. What led away may lead on: the tilt, by which
+        an accelerometer does, is opened, and the gyro's bias after a long time alone.
         """
         core = self.core
         spread = np.zeros(SIZE)
@@ -237,12 +244,17 @@ class Estimator:
         spread[2] = float(fixes.offset[2]) ** 2
         missed = float(np.linalg.norm(fixes.way - fixes.way_predicted)) / max(fixes.span_s, 0.1)
         spread[3:5] = missed**2
-        if not wheels:
-            spread[6:8] = _TILT_RAD**2
+        spread[6:8] = _TILT_RAD**2
         length = min(float(np.linalg.norm(w)) for w in (fixes.way, fixes.way_predicted))
         if length > max(self._config.heading_distance_m, 6.0 * sigma_m):
             (e, n), (x, y) = fixes.way, fixes.way_predicted
-            core.turn(math.atan2(x * n - y * e, x * e + y * n))
+            angle = math.atan2(x * n - y * e, x * e + y * n)
+            core.turn(angle)
+            if fixes.alone_s > _LONG_ALONE_S:
+                # A heading that went wrong little by little was led by a gyro that goes on so.
+                rate = angle / fixes.alone_s
+                core.gyro_bias = core.gyro_bias - np.array((0.0, 0.0, rate))
+                spread[11] = (0.3 * rate) ** 2
             spread[8] = (1.5 * sigma_m / length) ** 2 + 0.03**2
         else:
             spread[8] = 0.25

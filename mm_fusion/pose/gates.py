@@ -196,13 +196,15 @@ class DatumFinder:
 @dataclass(frozen=True, slots=True, eq=False)
 class Believed:
     """Refused fixes that are to be believed: ``offset`` [3] m from the prediction, the way [2]
-    they say was driven in ``span_s`` and the way the filter thought it had driven.
+    they say was driven in ``span_s`` and the way the filter thought it had driven; ``alone_s``
+    since the last fix that was fused.
     """
 
     offset: F64
     way: F64
     way_predicted: F64
     span_s: float
+    alone_s: float
 
 
 class Reacceptance:
@@ -218,13 +220,13 @@ class Reacceptance:
     def __init__(self, config: PoseConfig) -> None:
         self._config = config
         self._refused: deque[tuple[int, F64, F64]] = deque(maxlen=500)
-        self._last: tuple[int, F64] | None = None
+        self._trail: deque[tuple[int, F64]] = deque(maxlen=2)  # the last offsets, refused or not
         self._last_good_ns = 0
         self._jumped = False
 
     def accepted(self, stamp_ns: int) -> None:
         """A fix passed the gate and was fused."""
-        self._last = (stamp_ns, np.zeros(3))
+        self._trail.append((stamp_ns, np.zeros(3)))
         self._last_good_ns = stamp_ns
         self._refused.clear()
 
@@ -240,7 +242,7 @@ class Reacceptance:
             self._jumped = not steady
         elif not steady:
             self._refused.clear()
-        self._last = (stamp_ns, offset)
+        self._trail.append((stamp_ns, offset))
         self._refused.append((stamp_ns, enu, offset))
         first_ns = self._refused[0][0]
         blackout = (first_ns - self._last_good_ns) / NS_PER_S >= self._config.gps_blackout_s
@@ -251,23 +253,30 @@ class Reacceptance:
             return None
         _, enu_first, offset_first = self._refused[0]
         way = (enu - enu_first)[:2]
-        return Believed(
-            offset, way, way - (offset - offset_first)[:2], (stamp_ns - first_ns) / NS_PER_S
-        )
+        span_s, alone_s = ((stamp_ns - n) / NS_PER_S for n in (first_ns, self._last_good_ns))
+        return Believed(offset, way, way - (offset - offset_first)[:2], span_s, alone_s)
 
     def _steady(self, stamp_ns: int, offset: F64, sigma_m: float, speed_mps: float) -> bool:
         """Whether noise and a heading wrong by up to a third explain the change of the offset."""
-        if self._last is None:
+        if not self._trail:
             return True
-        last_ns, last = self._last
+        last_ns, last = self._trail[-1]
         dt_s = (stamp_ns - last_ns) / NS_PER_S
         change = offset - last
         reach = 4.0 * math.sqrt(2.0) * sigma_m + 0.3 * speed_mps * dt_s
-        if math.hypot(change[0], change[1]) <= reach or len(self._refused) < 2:
+        if math.hypot(change[0], change[1]) <= reach or len(self._trail) < 2:
             return math.hypot(change[0], change[1]) <= reach
         # A filter whose speed is wrong as well runs off steadily.
-        before_ns, _, before = self._refused[-2]
-        rate = (last - before) / max((last_ns - before_ns) / NS_PER_S, 1e-3)
-        bend = change - rate * dt_s
-        reach = 4.0 * math.sqrt(6.0) * sigma_m + _ACCELERATION_MPS2 * dt_s * dt_s
-        return math.hypot(bend[0], bend[1]) <= reach
+        return _straight(self._trail, stamp_ns, offset, sigma_m)
+
+
+def _straight(trail: deque[tuple[int, F64]], stamp_ns: int, place: F64, sigma_m: float) -> bool:
+    """Whether ``place`` [3] goes on from the two before it as something does that has a mass."""
+    if len(trail) < 2:
+        return False
+    (before_ns, before), (last_ns, last) = trail
+    dt_s = (stamp_ns - last_ns) / NS_PER_S
+    rate = (last - before) / max((last_ns - before_ns) / NS_PER_S, 1e-3)
+    bend = place - last - rate * dt_s
+    reach = 4.0 * math.sqrt(6.0) * sigma_m + _ACCELERATION_MPS2 * dt_s * dt_s
+    return math.hypot(bend[0], bend[1]) <= reach

@@ -294,7 +294,7 @@ class GlobalEstimate:
         )
         whole = residual[:2] + core.gps_bias
         self._off_m = math.hypot(whole[0], whole[1])
-        receiver.seen(fix.stamp_ns, whole + core.position_moved[:2], claimed)
+        receiver.seen(fix.stamp_ns, whole + core.position_moved[:2], claimed, not odometry)
         if self._history.leads:
             return self._led(fix, residual, jacobian, covariance, height)
         if flat > CHI2_999[2]:
@@ -309,7 +309,7 @@ class GlobalEstimate:
                 f"gps: fixes that agreed among themselves {off:.0f} m away from the estimate were"
                 " believed"
             )
-            self.estimator.believe(believed, sigma, odometry)
+            self.estimator.believe(believed, sigma)
             residual[:2] = whole
             receiver.forget_level()
         else:

@@ -23,6 +23,7 @@ _PRIOR = 10.0  # the claim counts as much as so many differences
 _SURE = 4.5  # over the root of their count: a ratio's logarithm within this of zero is chance
 _WINDOW = 100
 _LEAST = 0.05  # a receiver never scatters less than this part of its claim for long
+_ASTRAY_MPS2 = 1.0  # accelerations by which a tilted IMU deceives itself
 _LEVEL_S = 20.0
 _LEVEL_FIXES = 10
 _CHANCE = 5.0
@@ -46,7 +47,7 @@ class Receiver:
         self._bends: deque[tuple[int, float]] = deque()
         self.white = 1.0
         self.slow_m2 = 0.0
-        self._ratios: deque[float] = deque(maxlen=_WINDOW)
+        self._ratios: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
         self._levels: deque[tuple[int, float]] = deque()
         self._last: tuple[int, float, float] | None = None
         self._agreed_s = 0.0
@@ -64,20 +65,25 @@ class Receiver:
         self.forget_level()
         self.slow_m2 = slow_m2
 
-    def seen(self, stamp_ns: int, place: F64, claimed_m2: float) -> None:
+    def seen(self, stamp_ns: int, place: F64, claimed_m2: float, alone: bool = False) -> None:
         """Note a fix, fused or not: ``place`` [2] is its distance from the track without the
-        track's corrections.
+        track's corrections. An IMU ``alone`` may have led the track astray between two fixes:
+        what it may have done is held neither for nor against them.
         """
         last, self._last = self._last, (stamp_ns, float(place[0]), float(place[1]))
         self._bend(stamp_ns, place, claimed_m2)
         if last is None or stamp_ns <= last[0] or stamp_ns - last[0] > _PAIR_S * _S:
             return
         change2 = (place[0] - last[1]) ** 2 + (place[1] - last[2]) ** 2
-        self._ratios.append(float(change2) / (2.0 * claimed_m2))
+        passed_s = (stamp_ns - last[0]) / _S
+        own_m2 = (0.5 * _ASTRAY_MPS2 * passed_s**2) ** 2 if alone else 0.0
+        halved = 0.5 * float(change2)
+        self._ratios.append((halved / (claimed_m2 + own_m2), halved / claimed_m2))
         count = len(self._ratios)
         if count < _LEVEL_FIXES:
             return
-        ratio = max(float(np.median(self._ratios)) / _MEDIAN_CHI2_2, _LEAST)
+        low, high = (np.median(np.array(self._ratios), axis=0) / _MEDIAN_CHI2_2).tolist()
+        ratio = max(low if low > 1.0 else min(high, 1.0), _LEAST)
         logarithm = math.log(ratio)
         sure = math.sqrt(max(0.0, logarithm**2 - _SURE**2 / count)) * count / (count + _PRIOR)
         self.white = math.exp(math.copysign(sure, logarithm))

@@ -46,6 +46,33 @@ def test_what_a_receiver_claims_and_does_not_scatter_is_slow_error() -> None:
     assert 1.5 < receiver.slow_m2 <= 2.25
 
 
+def test_a_few_good_fixes_do_not_make_a_receiver_suspect() -> None:
+    """GIVEN receivers that scatter as they claim WHEN only some seconds of fixes were seen
+    THEN hardly any is taken for one with a slow error or a wrong claim."""
+    doubted = 0
+    for seed in range(60):
+        receiver, rng = Receiver(30.0), np.random.default_rng([seed, 8])
+        for k in range(40):
+            place = rng.normal(0, 1.0, 2)
+            receiver.seen(k * S // 5, place, 1.0)
+            receiver.fused(k * S // 5, place, 1.0, 0.05, 0.2)
+        doubted += receiver.slow_m2 > 0.0 or not 0.5 < receiver.white < 2.0
+    assert doubted <= 3
+
+
+def test_an_imu_alone_does_not_judge_fixes_a_second_apart() -> None:
+    """GIVEN fixes of 7 cm once a second and a track that errs by 0.3 m from one to the next
+    WHEN an IMU alone made that track THEN the fixes keep their claim; with wheels they lose it."""
+    kept = []
+    for alone in (True, False):
+        receiver, rng = Receiver(30.0), np.random.default_rng(9)
+        for k in range(60):
+            receiver.seen(k * S, rng.normal(0, 0.2, 2), 0.07**2, alone)
+        kept.append(receiver.white)
+    assert kept[0] == 1.0
+    assert kept[1] > 3.0
+
+
 def test_a_constant_error_of_the_fixes_stays_in_the_covariance() -> None:
     """GIVEN a motorway and a receiver 1.5 m off with little scatter, which claims 1.5 m
     WHEN fused THEN the track is much smoother than that about its bias, and the covariance does

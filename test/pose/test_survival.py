@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from support.pose_drives import T0_NS, Drive, Sensors, configure, errors, fix, frames, merge, play
 
+from mm_fusion.bench.pose_runs import BACK_S, gone_astray
+from mm_fusion.pose.gates import Reacceptance
 from mm_fusion.pose.history import History, Piece
 from mm_fusion.pose.pipeline import PosePipeline
 from mm_fusion.samples import PoseEstimate, Sample
@@ -100,6 +102,33 @@ def test_the_covariance_is_never_negative_nor_silently_tiny(seed) -> None:
             assert np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-9)
             assert np.linalg.eigvalsh(matrix)[0] > -1e-9 * np.trace(matrix)
     assert min(np.trace(e.pose_covariance[:2, :2]) for e in out.global_) > (0.001) ** 2
+
+
+def test_a_blackout_that_led_500_m_astray_ends_with_the_fixes() -> None:
+    """GIVEN a blackout of 100 s in which the gyro went wrong, so that dead reckoning is more than
+    500 m away WHEN consistent fixes come back THEN they are believed within 5 s, none of those
+    after is refused, and 15 s later the estimate is with them, however wrong the gyro still is."""
+    drive, samples, tree = gone_astray(0)
+    out = play(samples, tree)
+    rows = errors(drive, out.global_, BACK_S - 1.0)
+    off = np.linalg.norm(rows[:, 1:3], axis=1)
+    assert off[rows[:, 0] < BACK_S].max() > 500.0
+    assert off[rows[:, 0] > BACK_S + 5.0].max() < 4.0
+    late = [r for r in out.rejections if r.stamp_ns - T0_NS > int((BACK_S + 5.0) * S)]
+    assert sum(r.sensor == "gps" for r in late) <= 1
+
+
+def test_fixes_are_believed_where_the_filter_runs_off_faster_and_faster() -> None:
+    """GIVEN a gate whose filter has a wrong speed, so that the fixes go off it by metres a second
+    WHEN they go on doing so THEN they are believed after the time set, though none is near the one
+    before."""
+    gate = Reacceptance(configure().pose)
+    gate.accepted(S)
+    told = []
+    for k in range(1, 8):
+        offset = np.array((1.2 * k * k, 0.0, 0.0))
+        told.append(gate.refused(S + k * S, np.array((8.0 * k, 0, 0)), offset, 0.1, 8.0))
+    assert any(b is not None for b in told[:5])
 
 
 # ------------------------------------------------------------------ the whole of the history
