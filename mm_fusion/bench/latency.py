@@ -102,16 +102,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         folder = Path(scratch)
         recipe = Recipe(WARM_UP_S + args.seconds + TAIL_S, args.cameras, args.columns, args.jpeg)
         tape = prepared(args.tape or folder / "tape", recipe, lambda _: None)
-        network = args.model or _stand_in(folder, args.cameras)
+        network = _network(args, folder)
         measured = _live(args, folder, args.tape or folder / "tape", network)
         return _figures(args, folder, measured, tape.points, network)
 
 
-def _stand_in(folder: Path, cameras: int) -> Path | None:
+def _network(args: argparse.Namespace, folder: Path) -> Path | None:
     """A network with enough camera slots; None: the packaged one has them."""
     from mm_fusion.bench.stand_in import write_stand_in
+    from mm_fusion.perception.network import read_contract
 
-    return None if cameras == 1 else write_stand_in(folder, cameras)
+    model: Path | None = args.model
+    slots = 1 if model is None else read_contract(model).camera_slots
+    return model if args.cameras <= slots else write_stand_in(folder, args.cameras, model)
 
 
 # ------------------------------------------------------------------------------ the processes
@@ -294,9 +297,8 @@ def _setup(
 def _network_name(args: argparse.Namespace, network: Path | None) -> str:
     from mm_fusion.bench.stand_in import NOTE
 
-    if args.model is not None:
-        return str(args.model)
-    return "the packaged network" if network is None else NOTE
+    name = "the packaged network" if args.model is None else str(args.model)
+    return name if network == args.model else f"{name}; {NOTE}"
 
 
 def _mean(counts: list[int]) -> float:

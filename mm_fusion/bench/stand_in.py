@@ -16,18 +16,19 @@ from mm_fusion import resources
 from mm_fusion.perception.network import PACKAGED_MODEL
 
 NOTE = (
-    "stand-in: the packaged network, which looks at the first camera slot only; the images of the"
+    "a stand-in of it, which looks at the first camera slot only; the images of the"
     " others are received, matched and staged, and cost nothing in the network"
 )
 PER_SLOT = ("images", "pixel_from_base", "has_image")
 
 
-def write_stand_in(folder: Path, slots: int) -> Path:
-    """Write the network and its contract; answers the path of the network."""
+def write_stand_in(folder: Path, slots: int, base: Path | None = None) -> Path:
+    """Write the network, made of the packaged one or of ``base``, and its contract; answers the
+    path of the network."""
     import onnx
     from onnx import helper, numpy_helper
 
-    packaged = resources.share_path(PACKAGED_MODEL)
+    packaged = base or resources.share_path(PACKAGED_MODEL)
     model = onnx.load(str(packaged))
     graph = model.graph
     slices = []
