@@ -23,6 +23,7 @@ SCORE, POSE, COVARIANCE, CENTER, SIZE, COLUMNS = 0, 1, 8, 44, 51, 54
 UNKNOWN = -1.0
 # The tracker estimates x and y; of the rest nothing is known, and a large number says so.
 LARGE = 1e3
+SPATIAL = np.array([0, 1, 2, 5])  # x, y, z and yaw among (x y z roll pitch yaw)
 
 
 def box_rows(boxes: Sequence[Detection | Track]) -> F64:
@@ -43,17 +44,18 @@ def box_rows(boxes: Sequence[Detection | Track]) -> F64:
         covariance[:, range(2, 6), range(2, 6)] = LARGE
     else:
         covariance[:, 0, 0] = UNKNOWN
-        for box, matrix in zip(boxes, covariance, strict=True):
-            if isinstance(box, Detection) and box.covariance is not None:
-                _put_covariance(matrix, box.covariance)
+        own = [b.covariance if isinstance(b, Detection) else None for b in boxes]
+        known = np.array([n for n, c in enumerate(own) if c is not None], np.intp)
+        if len(known):
+            _put_covariances(covariance, known, np.array([c for c in own if c is not None]))
     rows[:, COVARIANCE : COVARIANCE + 36] = covariance.reshape(-1, 36)
     return rows
 
 
-def _put_covariance(matrix: F64, known: F64) -> None:
-    """That of (x, y, z, yaw) into one of (x y z roll pitch yaw)."""
-    matrix[[[0], [1], [2], [5]], [0, 1, 2, 5]] = known
-    matrix[3, 3] = matrix[4, 4] = LARGE
+def _put_covariances(matrices: F64, rows: npt.NDArray[np.intp], known: F64) -> None:
+    """Those of (x, y, z, yaw) [M,4,4] into some rows of those of (x y z roll pitch yaw) [N,6,6]."""
+    matrices[np.ix_(rows, SPATIAL, SPATIAL)] = known
+    matrices[rows, 3, 3] = matrices[rows, 4, 4] = LARGE
 
 
 def encode_boxes(boxes: Sequence[Detection | Track], stamp_ns: int, frame_id: str) -> bytes:
