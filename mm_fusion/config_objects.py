@@ -35,7 +35,13 @@ class GroundConfig:
 class TrackerConfig:
     """The tracker of detections."""
 
-    min_score: float = param(0.2, "Detections below never start a track", low=0.0, high=1.0)
+    min_score: float = param(0.2, "Detections below never start a track", low=-100.0, high=1.0)
+    min_existence: float = param(
+        0.5,
+        "Tracks are published from this probability on that there is such an object; 0: all",
+        low=0.0,
+        high=0.999,
+    )
     gate_m: float = param(
         4.0,
         "Largest distance of a detection from its track's prediction",
@@ -45,7 +51,7 @@ class TrackerConfig:
     )
     confirm_hits: int = param(
         2,
-        "Detections that make a track be published, if it rather exists than not by then",
+        "Detections that make a track be published, if it is likely enough by then",
         low=1,
         high=20,
     )

@@ -3,7 +3,8 @@
 The detector is made up: it sees what nothing hides, most of the time, with noise on every number,
 one vehicle in six back to front, and now and then something that is not there. Its errors are drawn
 independently of what the tracker assumes. ``nearest`` is the baseline: every detection to the
-nearest track, the nearest pairs first. Velocities are judged from a second of a track's age on.
+nearest track, the nearest pairs first; ``ab3dmot`` is that paper's recipe. Velocities are judged
+from a second of a track's age on.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mm_fusion.bench.ab3dmot import Ab3dmotTracker
 from mm_fusion.bench.nearest import NearestTracker
+from mm_fusion.bench.published import as_published, at_best
 from mm_fusion.cli.options import Progress, add_config_arguments, load_config
 from mm_fusion.config_objects import TrackerConfig
 from mm_fusion.evaluation.tracking import TrackBox, TrackedFrame, evaluate_tracks
@@ -51,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each [20]")
     parser.add_argument("--seed", type=int, default=1, help="seed of towns and detector [1]")
     parser.add_argument("--rounds", type=int, default=300, help="updates that are timed [300]")
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help="also with detections as published ones are, on the first two drives",
+    )
     add_config_arguments(parser)
 
 
@@ -63,13 +71,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         show((n + 1) / args.drives, "drives")
     ours = _scores(drives, lambda: Tracker(config).update)
     nearest = _scores(drives, lambda: NearestTracker().update)
+    recipe = _scores(drives, lambda: Ab3dmotTracker().update)
+    more = {"published": _published(drives[:2], config)} if args.published else {}
     return {
         "drives": args.drives,
         "sweeps": sum(map(len, drives)),
         "ours": ours,
         "nearest": nearest,
+        "ab3dmot": recipe,
         "margin": {k: round(ours["all"][k] - nearest["all"][k], 4) for k in ("mota", "idf1")},
         "speed": _speed(config, args.rounds),
+        **more,
     }
 
 
@@ -136,15 +148,53 @@ def _imagined(rng: np.random.Generator) -> Detection:
     return Detection(label, score, center, size, float(rng.uniform(-3, 3)), np.zeros(2))
 
 
+def _published(drives: Sequence[Sequence[Sweep]], config: TrackerConfig) -> dict[str, Any]:
+    """All tracks of logits, at the threshold that is best for each tracker; without ego motion, the
+    likelier detections only."""
+    told = [
+        as_published(d, _detected, _imagined, np.random.default_rng(n))
+        for n, d in enumerate(drives)
+    ]
+    every = replace(config, min_score=-100.0, min_existence=0.0)
+    likely = [
+        [replace(s, detections=[d for d in s.detections if d.score > 0.5]) for s in d] for d in told
+    ]
+
+    def alone(update: Any) -> Update:
+        still = RigidTransform.identity()
+        return lambda stamp_ns, detections, _: update(stamp_ns, detections, still)
+
+    def blind() -> Update:
+        update = Tracker(config).update
+        return lambda stamp_ns, detections, _: update(stamp_ns, detections, None)
+
+    return {
+        "ours": at_best(_frames(told, lambda: Tracker(every).update)),
+        "ab3dmot": at_best(_frames(told, lambda: Ab3dmotTracker().update)),
+        "ours_without_ego_motion": at_best(_frames(likely, blind, False)),
+        "ab3dmot_without_ego_motion": at_best(
+            _frames(likely, lambda: alone(Ab3dmotTracker().update), False)
+        ),
+    }
+
+
 def _scores(drives: Sequence[Sequence[Sweep]], make: Callable[[], Update]) -> dict[str, Any]:
-    """All drives as one, whose objects and tracks have names of their own."""
+    return evaluate_tracks(_frames(drives, make), averaged=False)
+
+
+def _frames(
+    drives: Sequence[Sequence[Sweep]], make: Callable[[], Update], over_ground: bool = True
+) -> list[TrackedFrame]:
+    """All drives as one, whose objects and tracks have names of their own. The tracks are in the
+    odometry frame, or, unless ``over_ground``, in the base frame."""
     frames = []
     for k, sweeps in enumerate(drives):
         update = make()
         for s in sweeps:
             tracks = update(s.stamp_ns, s.detections, s.odom_from_base)
-            frames.append(_frame(s, tracks, k))
-    return evaluate_tracks(frames, averaged=False)
+            there = s if over_ground else replace(s, odom_from_base=RigidTransform.identity())
+            frames.append(_frame(there, tracks, k))
+    return frames
 
 
 def _frame(s: Sweep, tracks: Sequence[Track], drive: int) -> TrackedFrame:

@@ -38,6 +38,9 @@ FACING_SIGMA_RADPS = 0.5
 TURN_RADIUS_M = 4.0  # vehicles turn no tighter
 TURN_AT_REST_RADPS = 0.05
 NEW_TURN_SIGMA_RADPS = 0.3
+LAG_GAIN = 0.4
+LAG_USUAL = 0.3  # standard deviations by which detections are ahead, or behind, for nothing
+QUIET, PUSH, LAG_SLOPE = 0.35, 2.0, 2.0  # factors on the acceleration, and their rise
 
 
 class Motion(NamedTuple):
@@ -141,6 +144,23 @@ def _shake_vehicles(
     q[rows] = push[:, :, None] * push[:, None, :] + twist[:, None] * twist
     q[rows, X, X] += (SIDESLIP_MPS**2) * dt * dt
     q[rows, Y, Y] += (SIDESLIP_MPS**2) * dt * dt
+
+
+def ahead(motion: Motion, position: F64, noise: F64) -> F64:
+    """How far along its heading each vehicle was seen from where it was expected [N], in standard
+    deviations of that; 0 of what is no vehicle."""
+    state, covariance, vehicle = motion
+    along = np.column_stack([np.cos(state[:, HEADING]), np.sin(state[:, HEADING])])
+    off = np.einsum("ni,ni->n", along, position - state[:, :2])
+    spread = covariance[:, :2, :2] + noise[:, :2, :2]
+    return np.where(vehicle, off / np.sqrt(np.einsum("ni,nij,nj->n", along, spread, along)), 0.0)
+
+
+def pushed(vehicle: Bools, lag: F64) -> F64:
+    """Factors [N] on accelerations: vehicles keep their speed most of the time; one that is ever
+    ahead of its track, or behind it, does not."""
+    factor = np.clip(QUIET + (np.abs(lag) - LAG_USUAL) * LAG_SLOPE, QUIET, PUSH)
+    return np.where(vehicle, factor, 1.0)
 
 
 def corrected(motion: Motion, position: F64, yaw: F64, noise: F64) -> Motion:

@@ -37,6 +37,7 @@ class Table:
     motion: Motion
     turning: Bools  # [N] of a class that turns as vehicles do
     acceleration: F64  # [N] m/s^2
+    lag: F64  # [N] how far detections have lately been ahead of a vehicle, in standard deviations
     z: F64  # [N]
     size: F64  # [N,3]
     score: F64  # [N]
@@ -57,6 +58,7 @@ class Table:
             motion=Motion(np.zeros((0, 5)), np.zeros((0, 5, 5)), mark),
             turning=mark,
             acceleration=number,
+            lag=number,
             z=number,
             size=np.zeros((0, 3)),
             score=number,
@@ -134,6 +136,7 @@ class Found:
     noise: F64  # [M,3,3] covariance of (x, y, yaw)
     size: F64
     score: F64
+    belief: F64  # [M] the score within 0.01 .. 0.99, also of a detector whose scores are logits
     group: I64
     votes: F64  # [M,L]
     unknown: Bools
@@ -164,12 +167,13 @@ class Found:
             motion=motion,
             turning=self.turning[c],
             acceleration=self.acceleration[c],
+            lag=np.zeros(count),
             z=self.z[c],
             size=self.size[c],
             score=self.score[c],
             odds=odds,
             confirmed=np.zeros(count, np.bool_),
-            sense=self.score[c].copy(),
+            sense=self.belief[c].copy(),
             hits=np.ones(count, np.int64),
             seen_ns=np.full(count, stamp_ns, np.int64),
         )
@@ -210,7 +214,8 @@ def measured(
         velocity, noise, yaw = velocity @ turn[:2, :2].T, turn @ noise @ turn.T, yaw + turned
     names = [d.label.lower() for d in detections]
     votes = np.zeros((count, len(labels)))
-    votes[np.arange(count), [labels.index(d.label) for d in detections]] = score
+    belief = np.clip(score, 0.01, 0.99)
+    votes[np.arange(count), [labels.index(d.label) for d in detections]] = belief
     return Found(
         position=center[:, :2].copy(),
         z=center[:, 2].copy(),
@@ -220,6 +225,7 @@ def measured(
         noise=noise,
         size=size,
         score=score,
+        belief=belief,
         group=np.array(
             [_group(n, d.label, labels) for n, d in zip(names, detections, strict=True)], np.int64
         ),

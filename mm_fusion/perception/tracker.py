@@ -46,7 +46,6 @@ LEAST_REPEAT = 0.5  # one of a low score speaks against the track, no more than 
 SURE = 7.0  # no evidence counts beyond
 HIDDEN_DETECTION = 0.1  # how often what is hidden is detected all the same
 BURIED = float(np.log(0.02 / 0.98))
-SHOWN = 0.0  # even odds: a track is published from here on
 
 
 @dataclass(slots=True)
@@ -74,6 +73,8 @@ class Tracker:
 
     def __init__(self, config: TrackerConfig) -> None:
         self._config = config
+        least = config.min_existence
+        self._shown = float(_odds(least)) if least > 0.0 else -np.inf
         self._labels: list[str] = []
         self._next_id = 1
         self._begin()
@@ -109,6 +110,10 @@ class Tracker:
         Sources may come late: what is older than the newest by up to ``max_late_s`` is put in where
         it belongs, and the answer is that for the newest stamp. Time that goes back further ends
         all tracks. Raises ValueError for a detection whose centre, size or score is no number.
+
+        Scores need not be probabilities: what is above 0.99 (logits, say) counts as 0.99, and
+        a track's score is the mean of what was given. For a sweep over recalls, ``min_score`` below
+        all scores and ``min_existence`` 0 publish every track with ``confirm_hits`` detections.
         """
         late_ns = 0 if self._stamp_ns is None else self._stamp_ns - stamp_ns
         if late_ns > self._config.max_late_s * NS_PER_S:
@@ -173,6 +178,9 @@ class Tracker:
 
     def _predicted(self, dt: float) -> Table:
         acceleration = self._tracks.acceleration
+        acceleration = acceleration * object_motion.pushed(
+            self._tracks.motion.vehicle, self._tracks.lag
+        )
         if not self._in_odom:
             acceleration = np.maximum(acceleration, RELATIVE_MPS2)
         motion = object_motion.predicted(self._tracks.motion, dt, acceleration, self._config)
@@ -205,20 +213,24 @@ class Tracker:
         if not len(rows):
             return
         t = self._tracks.copied()
+        before = t.motion.only(rows)
+        t.lag[rows] += object_motion.LAG_GAIN * (
+            object_motion.ahead(before, found.position[columns], found.noise[columns]) - t.lag[rows]
+        )
         motion = object_motion.corrected(
-            t.motion.only(rows), found.position[columns], found.yaw[columns], found.noise[columns]
+            before, found.position[columns], found.yaw[columns], found.noise[columns]
         )
         motion = object_motion.steadied(motion)
         ahead = np.cos(found.yaw[columns] - object_motion.headings(motion))
-        told = np.where(found.has_yaw[columns], ahead * found.score[columns], 0.0)
+        told = np.where(found.has_yaw[columns], ahead * found.belief[columns], 0.0)
         sense = np.clip(t.sense[rows] + told, -SENSE_LIMIT, SENSE_LIMIT)
         t.sense[rows] = _turn_about(motion, sense)
         t.motion.put(rows, motion)
         t.hits[rows] += 1
         t.seen_ns[rows] = stamp_ns
-        score = np.clip(found.score[columns], 0.01, 0.99)
-        evidence = np.maximum(np.log(REPEAT * score / (1.0 - score)), np.log(LEAST_REPEAT))
-        t.odds[rows] = np.minimum(t.odds[rows] + evidence, SURE)
+        belief = found.belief[columns]
+        evidence = np.maximum(np.log(REPEAT * belief / (1.0 - belief)), np.log(LEAST_REPEAT))
+        t.odds[rows] = np.clip(t.odds[rows] + evidence, BURIED, SURE)
         # Of what has no name only the place is believed.
         named = ~found.unknown[columns]
         weight = np.where(named, 1.0 / np.minimum(t.hits[rows], AVERAGED_HITS), 0.0)
@@ -245,8 +257,9 @@ class Tracker:
         config = self._config
         unseen_s = (step.stamp_ns - t.seen_ns) / NS_PER_S
         longest_s = np.where(hidden, config.occluded_coast_s, config.max_coast_s)
-        alive = (odds > BURIED) & (unseen_s <= longest_s)
-        confirmed = t.confirmed | ((odds >= SHOWN) & (t.hits >= config.confirm_hits))
+        # What is seen again and again at low scores is kept, that it has one number.
+        alive = seen | ((odds > BURIED) & (unseen_s <= longest_s))
+        confirmed = t.confirmed | ((odds >= self._shown) & (t.hits >= config.confirm_hits))
         self._tracks = t.with_(odds=odds, confirmed=confirmed).only(alive)
 
     def _start(self, found: Found, free: Bools, step: _Step) -> None:
@@ -259,12 +272,12 @@ class Tracker:
                 step.born[column] = self._next_id
                 self._next_id += 1
         ids = np.array([step.born[c] for c in columns.tolist()], np.int64)
-        odds = _odds(BORN * np.clip(found.score[columns], 0.01, 0.99))
+        odds = _odds(BORN * found.belief[columns])
         turning = found.turning[columns] & self._in_odom
         new = found.begun(columns, ids, odds, step.stamp_ns, turning, self._config)
         if not self._in_odom:
             object_motion.unknown_speed(new.motion, RELATIVE_MPS)
-        confirmed = (odds >= SHOWN) & (self._config.confirm_hits <= 1)
+        confirmed = (odds >= self._shown) & (self._config.confirm_hits <= 1)
         self._tracks = self._tracks.plus(new.with_(confirmed=confirmed)).in_order()
 
     # --------------------------------------------------------------------------- the answer
@@ -273,7 +286,7 @@ class Tracker:
         t = self._tracks
         # What is hidden for long is kept in mind, so that it has its number when it comes out.
         unseen_s = ((self._stamp_ns or 0) - t.seen_ns) / NS_PER_S
-        shown = t.confirmed & (t.odds >= SHOWN) & (unseen_s <= self._config.shown_coast_s)
+        shown = t.confirmed & (t.odds >= self._shown) & (unseen_s <= self._config.shown_coast_s)
         rows = np.flatnonzero(shown)
         motion = t.motion.only(rows)
         center = np.column_stack([motion.state[:, :2], t.z[rows]])
