@@ -39,8 +39,8 @@ TURN_RADIUS_M = 4.0  # vehicles turn no tighter
 TURN_AT_REST_RADPS = 0.05
 NEW_TURN_SIGMA_RADPS = 0.3
 LAG_GAIN = 0.4
-LAG_USUAL = 0.3  # standard deviations by which detections are ahead, or behind, for nothing
-QUIET, PUSH, LAG_SLOPE = 0.35, 2.0, 2.0  # factors on the acceleration, and their rise
+LAG_USUAL = 0.25  # standard deviations by which detections are ahead, or behind, for nothing
+QUIET, PUSH, LAG_SLOPE = 0.5, 3.0, 3.0  # factors on the acceleration, and their rise
 
 
 class Motion(NamedTuple):
