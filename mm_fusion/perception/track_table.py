@@ -213,9 +213,7 @@ def measured(
         turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
         velocity, noise, yaw = velocity @ turn[:2, :2].T, turn @ noise @ turn.T, yaw + turned
     names = [d.label.lower() for d in detections]
-    votes = np.zeros((count, len(labels)))
     belief = np.clip(score, 0.01, 0.99)
-    votes[np.arange(count), [labels.index(d.label) for d in detections]] = belief
     return Found(
         position=center[:, :2].copy(),
         z=center[:, 2].copy(),
@@ -229,11 +227,18 @@ def measured(
         group=np.array(
             [_group(n, d.label, labels) for n, d in zip(names, detections, strict=True)], np.int64
         ),
-        votes=votes,
+        votes=_votes(detections, belief, labels),
         unknown=np.array([n == UNKNOWN for n in names], np.bool_),
         turning=np.array([n in VEHICLES for n in names], np.bool_) & has_yaw,
         acceleration=np.array([_acceleration(n, config) for n in names], float),
     )
+
+
+def _votes(detections: Sequence[Detection], belief: F64, labels: Sequence[str]) -> F64:
+    """How far each detection speaks for each label [M,L]."""
+    votes = np.zeros((len(detections), len(labels)))
+    votes[np.arange(len(detections)), [labels.index(d.label) for d in detections]] = belief
+    return votes
 
 
 def _noise(detections: Sequence[Detection], size: F64, config: TrackerConfig) -> F64:
