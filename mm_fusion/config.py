@@ -140,6 +140,21 @@ class NodesConfig:
         low=0.0,
         high=1000.0,
     )
+    pose_ahead_hz: float = param(
+        0.0,
+        "So often the pose node also says where the robot is now, beyond its last sample:"
+        " odometry/local_ahead, odometry/global_ahead and TF; 0: never",
+        unit="Hz",
+        low=0.0,
+        high=1000.0,
+    )
+    pose_ahead_limit_s: float = param(
+        0.2,
+        "Beyond the last sample by at most this much; then nothing is said",
+        unit="s",
+        low=0.0,
+        high=2.0,
+    )
     input_timeout_s: float = param(
         1.0,
         "An input silent for this long is announced as missing",

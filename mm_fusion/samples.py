@@ -283,7 +283,8 @@ class PoseEstimate:
 
     ``frame_from_base`` maps base coordinates into ``frame_id`` (odom or map, REP-105).
     ``pose_covariance`` [6,6] of (x y z roll pitch yaw) in ``frame_id``'s axes,
-    ``twist_covariance`` [6,6] of (linear, angular) in the base frame.
+    ``twist_covariance`` [6,6] of (linear, angular) in the base frame. ``extrapolated_ns`` is the
+    time since the last sample that is in it, 0 where a sensor has told of the stamp itself.
     """
 
     stamp_ns: int
@@ -294,6 +295,7 @@ class PoseEstimate:
     angular: F64
     pose_covariance: F64
     twist_covariance: F64
+    extrapolated_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -114,12 +114,13 @@ def rms(place: F64) -> float:
 @dataclass(frozen=True)
 class Known:
     """What an estimator is told at the start, as sigmas: heading rad, wheel scale, gyro bias rad/s
-    (two seconds at rest tell it).
+    (two seconds at rest tell it); and how the bias walks, rad/s/sqrt(s).
     """
 
     heading: float = 10.0
     scale: float = 0.01
     gyro_bias: float = 1.4e-4
+    gyro_walk: float = 0.0
 
 
 def bound_m2(
@@ -144,6 +145,7 @@ def bound_m2(
         move[:2, 4], move[2, 4] = (dn * dt_s / 2, -de * dt_s / 2), -dt_s
         cov = move @ cov @ move.T
         cov[2, 2] += gyro * dt_s
+        cov[4, 4] += known.gyro_walk**2 * dt_s
         if drive.v[i]:
             along = np.array([np.cos(drive.yaw[i]), np.sin(drive.yaw[i])])
             cov[:2, :2] += np.outer(along, along) * wheels * dt_s

@@ -27,6 +27,7 @@ from mm_fusion.nodes.intake import Intake
 from mm_fusion.nodes.managed import ManagedNode, run_process
 from mm_fusion.nodes.sweep_worker import SweepWorker
 from mm_fusion.nodes.transforms import TransformInput
+from mm_fusion.pose.ahead import ahead
 from mm_fusion.pose.lidar_odometry import SweepJob
 from mm_fusion.pose.pipeline import PosePipeline
 from mm_fusion.samples import NS_PER_S, PoseEstimate, Rejection, Sample
@@ -84,7 +85,7 @@ class PoseNode(ManagedNode):
             config,
             self.now_ns,
         )
-        self._published = {"local": 0, "global": 0}
+        self._published = {"local": 0, "global": 0, "ahead": 0}
         self._pace = {
             config.frames.odom: Pacer(config.nodes.pose_rate_hz),
             config.frames.map: Pacer(config.nodes.pose_rate_hz),
@@ -98,14 +99,25 @@ class PoseNode(ManagedNode):
                 (Odometry, "odometry/global", qos.result()),
                 (NavSatFix, "gps/filtered", qos.result()),
                 (TFMessage, "/tf", qos.transforms()),
+                *self._outputs_ahead(),
             )
         ]
-        self._local, self._global, self._fix, self._tf = self._outputs
+        self._local, self._global, self._fix, self._tf = self._outputs[:4]
+        self._clock_work: Any = None
         self._inputs: list[Any] = []
         self._transforms: TransformInput | None = None
 
+    def _outputs_ahead(self) -> list[tuple[type, str, Any]]:
+        if self._config.nodes.pose_ahead_hz <= 0.0:
+            return []
+        kinds = ("odometry/local_ahead", "odometry/global_ahead")
+        return [(Odometry, topic, qos.result()) for topic in kinds]
+
     def start(self) -> None:
         """Subscribe to TF and the three sensors."""
+        if self._config.nodes.pose_ahead_hz > 0.0:
+            period_s = 1.0 / self._config.nodes.pose_ahead_hz
+            self._clock_work = self.create_timer(period_s, self._say_ahead)
         topics = self._config.topics
         self._transforms = TransformInput(self, self._config, self._on_transform, self._reject)
         for kind, topic in (
@@ -146,6 +158,9 @@ class PoseNode(ManagedNode):
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
+        if self._clock_work is not None:
+            self.destroy_timer(self._clock_work)
+            self._clock_work = None
         if self._transforms is not None:
             self._transforms.close()
             self._transforms = None
@@ -261,6 +276,25 @@ class PoseNode(ManagedNode):
             self._publish_transform(
                 messages.transform(estimate.stamp_ns, frames.map, frames.odom, map_from_odom)
             )
+
+    def _say_ahead(self) -> None:
+        """Both poses as of now, and TF, on the timer."""
+        now_ns, limit_s = self.now_ns(), self._config.nodes.pose_ahead_limit_s
+        found = [
+            estimate and ahead(estimate, now_ns, limit_s)
+            for estimate in (self._pipeline.local, self._pipeline.global_)
+        ]
+        for estimate, output in zip(found, self._outputs[4:], strict=True):
+            if estimate is None:
+                continue
+            message = messages.odometry(estimate)
+            output.publish(message)
+            self._published["ahead"] += 1
+            if output is self._outputs[4]:
+                self._publish_transform(messages.transform_of(message))
+        joined, frames = self._pipeline.map_from_odom, self._config.frames
+        if joined is not None and found[0] is not None:
+            self._publish_transform(messages.transform(now_ns, frames.map, frames.odom, joined))
 
     def _publish_transform(self, entry: TransformStamped) -> None:
         if self._config.nodes.publish_tf:

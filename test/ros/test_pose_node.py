@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from support import live_drive as drive
 from support.live import PATIENCE_S, Bench, NodeProcess, wait_for
 from tf2_msgs.msg import TFMessage
 
-from mm_fusion.nodes.messages import stamp_ns
+from mm_fusion.nodes.messages import stamp, stamp_ns
 
 SENSORS = ("imu/data", "wheel/odometry", "gps/fix")
 
@@ -57,6 +58,49 @@ def test_drive_gives_odometry_and_transforms(bench: Bench, domain: int, tmp_path
         _check_fix(bench)
         wait_for(lambda: _levels(bench), "diagnostics")
         assert node.stop() == 0
+
+
+def test_tf_answers_for_the_present(bench: Bench, domain: int, tmp_path: Path) -> None:
+    """GIVEN a node that is asked to look ahead WHEN the sensors play THEN TF and odometry reach
+    beyond the newest sample that was heard, where the robot will be, and end with the sensors."""
+    bench.listen(Odometry, "odometry/local", "odometry/local_ahead")
+    bench.listen(TFMessage, "/tf")
+    advertise(bench)
+    options = {
+        "nodes.autostart": "true",
+        "nodes.pose_ahead_hz": "40.0",
+        "nodes.pose_ahead_limit_s": "0.5",
+    }
+    with NodeProcess("pose_node", domain, tmp_path, **options) as node:
+        bench.wait_matched(*SENSORS)
+        wait_for(lambda: bench.node.count_publishers("odometry/local_ahead"), "the node's outputs")
+        coming = events(6.0)
+        shift_ns = time.time_ns() - drive.START_NS
+        bench.play(_shifted(coming, shift_ns))
+        wait_for(lambda: len(bench.received["odometry/local_ahead"]) > 20, "poses of the present")
+        heard = [stamp_ns(m.header.stamp) for m in bench.received["odometry/local"]]
+        found = bench.received["odometry/local_ahead"]
+        stamps = [stamp_ns(m.header.stamp) for m in found]
+        assert set(stamps).isdisjoint(heard), "they are of instants between and after the samples"
+        assert stamps[-1] <= shift_ns + drive.START_NS + int(6.5e9)
+        for message, at_ns in zip(found, stamps, strict=True):
+            t_s = (at_ns - shift_ns - drive.START_NS) / 1e9
+            assert message.pose.pose.position.x == pytest.approx(drive.travelled(t_s), abs=0.3)
+        in_tf = {
+            stamp_ns(t.header.stamp)
+            for m in bench.received["/tf"]
+            for t in m.transforms
+            if t.header.frame_id == "odom"
+        }
+        assert set(stamps[:-1]) <= in_tf
+        assert node.stop() == 0
+
+
+def _shifted(found: list[drive.Event], shift_ns: int) -> list[drive.Event]:
+    """The same drive at another time."""
+    for event in found:
+        event.payload.header.stamp = stamp(event.stamp_ns + shift_ns)
+    return found
 
 
 def test_a_given_pose_and_a_reset(bench: Bench, domain: int, tmp_path: Path) -> None:
