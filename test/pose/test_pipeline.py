@@ -362,6 +362,22 @@ def test_wheel_slip_is_refused_and_counted_but_not_for_good() -> None:
     assert np.linalg.norm(apart) < 0.3
 
 
+def test_wheels_that_go_on_differently_are_believed_again() -> None:
+    """GIVEN IMU and wheels WHEN all wheels read 2 m/s too much from 20 s on, for good, as after a
+    change of unit THEN they are refused a second at a time and believed in the end: a gate that never
+    opened would leave the speed to the IMU alone."""
+    sensors = Sensors(seed=31)
+    wheels = sensors.wheels(DRIVE)
+    for w in wheels:
+        if (w.stamp_ns - T0_NS) / S > 20.0:
+            object.__setattr__(w, "linear", w.linear + np.array([2.0, 0, 0]))
+    out = play(merge(sensors.imu(DRIVE), wheels), frames(sensors))
+    slips = [r.stamp_ns for r in out.rejections if r.sensor == "wheels"]
+    assert len(slips) >= 40
+    assert (max(slips) - T0_NS) / S < 25.0
+    assert out.local[-1].linear[0] == pytest.approx(10.0, abs=0.3)
+
+
 def test_two_runs_of_the_same_samples_are_identical() -> None:
     sensors = Sensors(seed=28)
     drive = Drive(duration_s=15.0)
