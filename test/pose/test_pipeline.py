@@ -363,19 +363,18 @@ def test_wheel_slip_is_refused_and_counted_but_not_for_good() -> None:
 
 
 def test_wheels_that_go_on_differently_are_believed_again() -> None:
-    """GIVEN IMU and wheels WHEN all wheels read 2 m/s too much from 20 s on, for good, as after a
-    change of unit THEN they are refused a second at a time and believed in the end: a gate that never
-    opened would leave the speed to the IMU alone."""
+    """GIVEN IMU and wheels WHEN the wheels read 2 m/s too much from 20 s on, for good, as after a
+    change of unit THEN they are refused for a second at a time and believed between, so that the
+    speed goes over to them: a gate that never opened would leave it to the IMU alone."""
     sensors = Sensors(seed=31)
     wheels = sensors.wheels(DRIVE)
     for w in wheels:
         if (w.stamp_ns - T0_NS) / S > 20.0:
             object.__setattr__(w, "linear", w.linear + np.array([2.0, 0, 0]))
     out = play(merge(sensors.imu(DRIVE), wheels), frames(sensors))
-    slips = [r.stamp_ns for r in out.rejections if r.sensor == "wheels"]
-    assert len(slips) >= 40
-    assert (max(slips) - T0_NS) / S < 25.0
-    assert out.local[-1].linear[0] == pytest.approx(10.0, abs=0.3)
+    assert 40 <= out.reasons().count(("wheels", "outlier")) <= 250  # of a thousand
+    late = [e.linear[0] for e in out.local if e.stamp_ns - T0_NS > 25 * S]
+    assert np.mean(late) > 8.9
 
 
 def test_two_runs_of_the_same_samples_are_identical() -> None:
