@@ -18,7 +18,8 @@ class PoseConfig:
     )
     gps_sigma_m: float = param(
         2.0,
-        "Horizontal error per axis of a fix with unknown covariance; twice that in height",
+        "Horizontal error per axis of a fix with unknown covariance, half of it with SBAS, a"
+        " quarter with GBAS; twice that in height",
         unit="m",
         low=0.01,
         high=100.0,
@@ -134,8 +135,16 @@ class PoseConfig:
     gravity_mps2: float = param(9.80665, "Gravity", unit="m/s^2", low=1.0, high=30.0)
     imu_orientation: str = param(
         "off",
-        "Heading from the IMU's own orientation (a compass): off, or in the local estimate",
-        choices=("off", "local"),
+        "Heading from the orientation in IMU messages: off; local, a compass in the local estimate;"
+        " map, measured from east by two antennas or a compass, known from the first fix on",
+        choices=("off", "local", "map"),
+    )
+    imu_orientation_offset_rad: float = param(
+        0.0,
+        "Added to that heading: the magnetic declination (west positive), or how antennas lie",
+        unit="rad",
+        low=-6.3,
+        high=6.3,
     )
     imu_orientation_sigma_rad: float = param(
         0.02, "Error of that heading", unit="rad", low=0.001, high=3.0

@@ -21,6 +21,9 @@ CHI2_999 = {1: 10.828, 2: 13.816, 3: 16.266}
 SLIP_GATE = 25.0
 
 _MAX_VARIANCE_M2 = 1e6  # a fix worse than a kilometre says nothing
+# Of an error nobody states, by sensor_msgs/NavSatStatus: corrections from satellites (SBAS) leave
+# about half of it, those of a station near by (GBAS) about a quarter.
+_BY_STATUS = {1: 0.5, 2: 0.25}
 _CONFIRMATIONS = 3
 _ACCELERATION_MPS2 = 3.0
 
@@ -132,18 +135,18 @@ def screen_fix(fix: GnssFix, config: PoseConfig) -> GoodFix | Rejection:
 
 def _fix_covariance(fix: GnssFix, config: PoseConfig) -> tuple[F64, str, str]:
     """Covariance, what was assumed, and what is wrong (then the covariance means nothing)."""
-    sigma = np.array((1.0, 1.0, 2.0)) * config.gps_sigma_m
-    default: F64 = np.diag(sigma**2)
+    sigma_m = config.gps_sigma_m * _BY_STATUS.get(fix.status, 1.0)
+    default: F64 = np.diag((np.array((1.0, 1.0, 2.0)) * sigma_m) ** 2)
     given = np.asarray(fix.covariance, dtype=np.float64)
     if fix.covariance_type == CovarianceType.UNKNOWN:
-        return default, f"covariance unknown, {config.gps_sigma_m:g} m per axis assumed", ""
+        return default, f"covariance unknown, {sigma_m:g} m per axis assumed", ""
     if not np.isfinite(given).all():
         return default, "", "covariance is not finite"
     diagonal = np.diagonal(given)
     if (diagonal < 0).any() or diagonal.max() > _MAX_VARIANCE_M2:
         return default, "", f"variances {diagonal.tolist()} m^2 are impossible"
     if (diagonal[:2] == 0).any():
-        return default, f"covariance of zeros, {config.gps_sigma_m:g} m per axis assumed", ""
+        return default, f"covariance of zeros, {sigma_m:g} m per axis assumed", ""
     if fix.covariance_type != CovarianceType.KNOWN:
         given = np.diag(diagonal)
     out = 0.5 * (given + given.T)

@@ -9,12 +9,13 @@ import numpy.typing as npt
 
 from mm_fusion.config import PoseConfig
 from mm_fusion.geodesy import LocalTangentPlane
-from mm_fusion.geometry import RigidTransform, wrap_angle_rad
+from mm_fusion.geometry import RigidTransform, rotation_exp, wrap_angle_rad
 from mm_fusion.pose.alignment import (
     Alignment,
     HeadingAlignment,
     Pair,
     PositionOnly,
+    given_alignment,
     global_from_local,
 )
 from mm_fusion.pose.estimator import Estimator
@@ -37,6 +38,7 @@ _SURPRISE_S = 5.0
 _DOUBT_RAD2 = 5e-4
 _DOUBT_FROM = 2.0
 _LEADING = 12.0  # so many times longer dead reckoning is believed between bad fixes
+_HEADING_EVERY_S = 1.0
 _FAR = 4.0  # a fix farther off than so many times their scatter counts for next to nothing
 _FLAT = [i for i in range(SIZE) if i not in (2, 5)]
 
@@ -61,6 +63,8 @@ class GlobalEstimate:
         self._history = History(config.wheel_scale_sigma)
         self._residual_m = 0.0
         self._said: dict[str, str] = {}
+        self._heading: tuple[int, float] | None = None
+        self._heading_used_ns = 0
         self.estimator: Estimator | None = None
 
     def running(self) -> bool:
@@ -76,6 +80,33 @@ class GlobalEstimate:
     def warnings(self) -> list[str]:
         """What was assumed."""
         return list(self._said.values())
+
+    def hear_heading(self, stamp_ns: int, yaw_rad: float, resting: bool) -> None:
+        """The base's heading in the map, measured by two antennas or a compass.
+
+        Its errors are alike from sample to sample: it counts once in a while, and at rest not.
+        """
+        self._heading = (stamp_ns, yaw_rad)
+        if self.estimator is None or resting:
+            return
+        if stamp_ns - self._heading_used_ns >= _HEADING_EVERY_S * NS_PER_S:
+            self._heading_used_ns = stamp_ns
+            self.estimator.fuse_heading(yaw_rad, self._config.imu_orientation_sigma_rad)
+
+    def _heard(self, fix: GoodFix, enu: F64, covariance: F64, arm: F64, local: Estimator) -> bool:
+        """Begin with the heading that was heard, if one was of late; whether it was."""
+        if self._heading is None:
+            return False
+        if abs(self._heading[0] - fix.stamp_ns) > _HEADING_EVERY_S * NS_PER_S:
+            return False
+        yaw_rad, core = self._heading[1], local.core
+        turn = rotation_exp(0.0, 0.0, wrap_angle_rad(yaw_rad - core.yaw_rad())) @ core.rotation
+        variances = np.concatenate([np.diagonal(covariance), np.zeros(3)])
+        variances[5] = self._config.imu_orientation_sigma_rad**2
+        floor_m = self._config.gps_sigma_floor_m
+        given = given_alignment(core, enu - turn @ arm, yaw_rad, variances, floor_m)
+        self.place_at(local, given)
+        return True
 
     def coast(self, stamp_ns: int, local: Estimator | None) -> None:
         """Nothing but GPS is heard: hold the velocity up to the fix."""
@@ -186,6 +217,8 @@ class GlobalEstimate:
         local: Estimator | None,
         odometry: bool,
     ) -> None:
+        if local is not None and self._heard(fix, enu, covariance, lever_arm, local):
+            return
         speed = _UNKNOWN_SPEED_MPS
         if local is not None and odometry:
             speed = float(np.linalg.norm(local.core.velocity)) + 0.1

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from mm_fusion.config import PoseConfig
-from mm_fusion.geometry import FrameTree, RigidTransform
+from mm_fusion.geometry import FrameTree, RigidTransform, wrap_angle_rad
 from mm_fusion.samples import NS_PER_S, ImuSample, WheelOdometry
 
 F64 = npt.NDArray[np.float64]
@@ -130,7 +130,8 @@ def compass(sample: ImuSample, base_from_imu: F64, config: PoseConfig) -> float 
     if not abs(norm - 1.0) < 0.05:
         return None
     base = Rotation.from_quat(xyzw).as_matrix() @ base_from_imu.T
-    return math.atan2(base[1, 0], base[0, 0])
+    yaw_rad = math.atan2(base[1, 0], base[0, 0]) + config.imu_orientation_offset_rad
+    return wrap_angle_rad(yaw_rad)
 
 
 class Extrinsics:

@@ -228,6 +228,7 @@ class PosePipeline:
         still = self._mounting.still and not (moving and not self._standstill.wheels_rest())
         if self._local is None:
             yaw = compass(sample, self._mounting.rotation, self._config)
+            yaw = yaw if self._config.imu_orientation == "local" else None
             self._begin_local(sample.stamp_ns, force, still, yaw or 0.0)
             forget_all_but_last(self._pending)
         for estimator in self._estimators():
@@ -269,10 +270,13 @@ class PosePipeline:
                 estimator.fuse_rest(rest)
 
     def _use_orientation(self, sample: ImuSample) -> None:
-        if self._config.imu_orientation == "off" or self._standstill.resting:
-            return
         yaw = compass(sample, self._mounting.rotation, self._config)
-        if yaw is not None and self._local is not None:
+        if yaw is None or self._local is None:
+            return
+        resting = self._standstill.resting
+        if self._config.imu_orientation == "map":
+            self._global.hear_heading(sample.stamp_ns, yaw, resting)
+        elif not resting:
             self._local.fuse_heading(yaw, self._config.imu_orientation_sigma_rad)
 
     def _use_sideways(self, stamp_ns: int) -> None:

@@ -91,6 +91,22 @@ def test_covariance_types_are_honoured() -> None:
     assert not known.assumed
 
 
+@pytest.mark.parametrize(("status", "sigma_m"), [(0, 2.0), (1, 1.0), (2, 0.5)])
+def test_what_a_fix_of_unknown_error_is_worth_depends_on_its_status(status, sigma_m) -> None:
+    """GIVEN a fix without a covariance WHEN its status tells of corrections (SBAS, GBAS) THEN less
+    error is assumed, and said; a covariance that is stated is taken as it is whatever the status.
+    """
+    answer = screen_fix(fix(covariance_type=CovarianceType.UNKNOWN, status=status), CONFIG)
+    assert isinstance(answer, GoodFix)
+    assert np.sqrt(np.diagonal(answer.covariance)) == pytest.approx([sigma_m, sigma_m, 2 * sigma_m])
+    assert f"{sigma_m:g} m per axis assumed" in answer.assumed
+    stated = screen_fix(fix(status=status), CONFIG)
+    plain = screen_fix(fix(), CONFIG)
+    assert isinstance(stated, GoodFix)
+    assert isinstance(plain, GoodFix)
+    assert np.array_equal(stated.covariance, plain.covariance)
+
+
 def test_a_receiver_without_height_is_used_in_the_plane() -> None:
     answer = screen_fix(fix(altitude_m=np.nan), CONFIG)
     assert isinstance(answer, GoodFix)
