@@ -258,7 +258,8 @@ class Track:
 
     ``covariance`` [4,4] of (x, y, vx, vy). ``yaw_rate`` rad/s is that of vehicles; of the rest it
     is 0 and ``yaw_rate_variance`` says, by its size, that nothing is known. ``existence`` is the
-    probability that there is such an object, ``score`` its detections' mean.
+    probability that there is such an object, ``score`` its detections' mean, ``source`` that of
+    its last detection.
     """
 
     track_id: int
@@ -275,6 +276,7 @@ class Track:
     yaw_variance: float = 1e3  # rad^2
     yaw_rate_variance: float = 1e3  # (rad/s)^2
     existence: float = 1.0
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -305,7 +307,9 @@ class FusionResult:
     ``tracks`` are in ``track_frame_id``: the odometry frame where ego motion is known, else the
     base frame. ``stage_ns`` holds the time each station took, empty without a stopwatch.
     ``rejections`` says which parts of the set could not be used, and why; ``remarks`` what was
-    used with less than could have been (a cloud thinned, or not deskewed).
+    used with less than could have been (a cloud thinned, or not deskewed). ``ground`` says of all
+    points of the set's sweeps, in their order, which are ground, bool [N], and how high they are
+    above it, float32 [N] m; None where the detector did not look for it.
     """
 
     stamp_ns: int
@@ -320,6 +324,7 @@ class FusionResult:
     stage_ns: dict[str, int] = field(default_factory=dict)
     dt_ns: dict[str, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    ground: tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]] | None = None
 
 
 Sample = CameraFrame | LidarSweep | GnssFix | ImuSample | WheelOdometry

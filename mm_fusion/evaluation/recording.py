@@ -109,6 +109,7 @@ def _sort_in(
 def _result(stamp_ns: int, part: _Recorded, config: Config) -> FusionResult:
     status = part.status
     base = part.detections.header.frame_id
+    boxes = part.detections.detections
     tracks = part.tracks.detections if part.tracks is not None else []
     stages = [k for k in status if k.endswith(_STAGE)]
     dt_ns = {
@@ -120,9 +121,11 @@ def _result(stamp_ns: int, part: _Recorded, config: Config) -> FusionResult:
         mode=Mode(status.get("mode", Mode.NONE.value)),
         missing=tuple(status.get("missing", "").split()),
         detections=tuple(
-            Detection(**_box(d, v))
-            for d, v in _with_velocities(
-                part.detections.detections, status.get("detection_velocities_mps", "")
+            Detection(**_box(d, v), source=source)
+            for (d, v), source in zip(
+                _with_velocities(boxes, status.get("detection_velocities_mps", "")),
+                _sources(len(boxes), status.get("detection_sources", "")),
+                strict=True,
             )
         ),
         tracks=tuple(
@@ -132,8 +135,13 @@ def _result(stamp_ns: int, part: _Recorded, config: Config) -> FusionResult:
                 hits=0,
                 time_since_update_s=0.0,
                 **_box(t, v),
+                source=source,
             )
-            for t, v in _with_velocities(tracks, status.get("track_velocities_mps", ""))
+            for (t, v), source in zip(
+                _with_velocities(tracks, status.get("track_velocities_mps", "")),
+                _sources(len(tracks), status.get("track_sources", "")),
+                strict=True,
+            )
         ),
         track_frame_id=part.tracks.header.frame_id if part.tracks is not None else base,
         ego_motion=status.get("ego_motion") == "true",
@@ -150,6 +158,14 @@ def _with_velocities(boxes: Any, text: str) -> Iterator[tuple[Any, np.ndarray]]:
     if len(pairs) != len(boxes):
         raise BagError(f"{STATUS}: {len(pairs)} velocities for {len(boxes)} boxes")
     yield from zip(boxes, pairs, strict=True)
+
+
+def _sources(count: int, text: str) -> list[str]:
+    """Who saw each box; the fusion network, where the status of this result is not in the bag."""
+    sources = text.split()
+    if sources and len(sources) != count:
+        raise BagError(f"{STATUS}: {len(sources)} sources for {count} boxes")
+    return sources or ["fusion"] * count
 
 
 def _box(detection: Any, velocity: np.ndarray) -> dict[str, Any]:

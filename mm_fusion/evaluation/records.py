@@ -87,7 +87,7 @@ def detections_line(result: FusionResult) -> str:
 
 def tracks_line(result: FusionResult) -> str:
     """The line of ``tracks.jsonl``; boxes in the tracks' own frame, each with its ``id``."""
-    items = [{"id": t.track_id, **_box(t)} for t in result.tracks]
+    items = [{"id": t.track_id, **_box(t), "source": t.source} for t in result.tracks]
     return _line(result, result.track_frame_id, "tracks", items)
 
 

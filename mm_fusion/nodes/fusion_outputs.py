@@ -100,6 +100,7 @@ class FusionOutputs:
             *(synced, self._calibration, self._config, self._motion),
             tracks=result.tracks,
             tracks_from_base=moved,
+            ground=result.ground,
         )
         if points is not None:
             cloud = encode.encode_pointcloud2(points, result.stamp_ns, result.frame_id, dense=True)
@@ -126,6 +127,9 @@ class FusionOutputs:
         # vision_msgs has no place for velocities.
         report.put("detection_velocities_mps", _velocities(result.detections))
         report.put("track_velocities_mps", _velocities(result.tracks))
+        # Nor for who saw what.
+        report.put("detection_sources", " ".join(d.source for d in result.detections))
+        report.put("track_sources", " ".join(t.source for t in result.tracks))
         if not ladder.whole:
             report.warn(str(ladder))
         self._publish_report(result.stamp_ns, report)

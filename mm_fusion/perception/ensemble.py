@@ -63,6 +63,7 @@ class EnsembleDetector:
         marks = len(one.rejections), len(other.rejections), len(one.remarks), len(other.remarks)
         first = self._first.detect(one, stamp_ns)
         second = self._second.detect(other, stamp_ns)
+        staged.ground = one.ground or other.ground
         staged.rejections += one.rejections[marks[0] :] + other.rejections[marks[1] :]
         staged.remarks += one.remarks[marks[2] :] + other.remarks[marks[3] :]
         return merged(first, second)

@@ -19,7 +19,7 @@ from mm_fusion.geometry import RigidTransform
 from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.clouds import CloudPlacer, Mounted, mounted
 from mm_fusion.perception.deskew import MotionBuffer
-from mm_fusion.perception.ground import find_ground
+from mm_fusion.perception.ground import Ground, find_ground
 from mm_fusion.samples import SyncedSet, Track
 
 F32 = npt.NDArray[np.float32]
@@ -46,13 +46,15 @@ def obstacle_points(
     placer: CloudPlacer | None = None,
     tracks: Sequence[Track] = (),
     tracks_from_base: RigidTransform | None = None,
+    ground: tuple[npt.NDArray[np.bool_], F32] | None = None,
 ) -> npt.NDArray[np.void] | None:
     """Obstacles of a set, structured OBSTACLE_DTYPE [N], in the base frame at the set's stamp.
 
     The sweeps of all LIDARs together. ``motion`` takes the motion during the sweeps out, where
     ``deskew.enabled``; ``placer`` lends its memory. ``tracks`` are of the same stamp, in a frame
     that ``tracks_from_base`` leads to (None: they are in the base frame, where their velocities are
-    relative and nothing is marked as moving). None where the set has no sweep, or nothing says
+    relative and nothing is marked as moving). ``ground`` is the result's, where it was found
+    already. None where the set has no sweep, or nothing says
     where any of its LIDARs sits; no number in the cloud is NaN.
     """
     sweeps, _ = mounted(synced, calibration)
@@ -61,7 +63,7 @@ def obstacle_points(
     used = motion if config.deskew.enabled else None
     clouds = (placer or CloudPlacer()).place(sweeps, synced.stamp_ns, used)
     xyz = clouds[0].xyz if len(clouds) == 1 else np.concatenate([c.xyz for c in clouds], axis=1)
-    height = find_ground(xyz, config.ground)
+    height = find_ground(xyz, config.ground) if ground is None else Ground(*ground)
     chosen = np.flatnonzero(~height.is_ground & _hinders(xyz, height.height_m, config.obstacles))
     out = np.zeros(len(chosen), OBSTACLE_DTYPE)
     for name, row in zip("xyz", xyz, strict=True):

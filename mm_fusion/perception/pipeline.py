@@ -165,6 +165,7 @@ class PerceptionPipeline:
             stage_ns=watch.laps("total"),
             dt_ns=dict(synced.dt_ns),
             remarks=tuple(staged.remarks),
+            ground=staged.ground,
         )
 
 

@@ -18,6 +18,7 @@ from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.clouds import CloudPlacer, Mounted, PlacedCloud, mounted
 from mm_fusion.perception.contract import Contract, NetworkInputs, Range
 from mm_fusion.perception.deskew import MotionBuffer
+from mm_fusion.perception.ground import Ground
 from mm_fusion.perception.images import ImageError, ImageStager
 from mm_fusion.perception.thinning import thinned
 from mm_fusion.samples import (
@@ -37,13 +38,15 @@ Each = Callable[[Callable[[int], "Rejection | None"], Iterable[int]], Iterable["
 
 @dataclass(slots=True, eq=False)
 class Staged:
-    """What became of one set: who takes part, what was refused, what was lessened."""
+    """What became of one set: who takes part, what was refused, what was lessened. ``ground`` is
+    that of all points of all sweeps in their order, where the detector has found it."""
 
     has_points: bool = False
     has_image: tuple[bool, ...] = ()
     rejections: list[Rejection] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     points_used: int = 0
+    ground: Ground | None = None
 
 
 class _Picture(NamedTuple):

@@ -19,7 +19,9 @@ from mm_fusion.samples import Detection
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Names = npt.NDArray[np.str_]
 
+NAME = "U48"  # room for all detectors that may have seen one thing
 UNKNOWN = "unknown"  # the label of what was seen and has no name
 UNKNOWN_YAW_SIGMA_RAD = 100.0
 PLANE = np.array([0, 1, 3])  # x, y and yaw among (x, y, z, yaw)
@@ -46,6 +48,7 @@ class Table:
     sense: F64  # [N] evidence that front is front
     hits: I64  # [N]
     seen_ns: I64  # [N] stamp of the last detection
+    source: Names  # [N] who made it
 
     @staticmethod
     def none() -> Table:
@@ -67,6 +70,7 @@ class Table:
             sense=number,
             hits=whole,
             seen_ns=whole,
+            source=np.zeros(0, NAME),
         )
 
     def __len__(self) -> int:
@@ -142,6 +146,7 @@ class Found:
     unknown: Bools
     turning: Bools
     acceleration: F64
+    source: Names
 
     def __len__(self) -> int:
         return len(self.score)
@@ -176,6 +181,7 @@ class Found:
             sense=self.belief[c].copy(),
             hits=np.ones(count, np.int64),
             seen_ns=np.full(count, stamp_ns, np.int64),
+            source=self.source[c],
         )
 
 
@@ -231,6 +237,7 @@ def measured(
         unknown=np.array([n == UNKNOWN for n in names], np.bool_),
         turning=np.array([n in VEHICLES for n in names], np.bool_) & has_yaw,
         acceleration=np.array([_acceleration(n, config) for n in names], float),
+        source=np.array([d.source for d in detections], NAME),
     )
 
 

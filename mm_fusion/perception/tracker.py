@@ -227,7 +227,7 @@ class Tracker:
         t.sense[rows] = _turn_about(motion, sense)
         t.motion.put(rows, motion)
         t.hits[rows] += 1
-        t.seen_ns[rows] = stamp_ns
+        t.seen_ns[rows], t.source[rows] = stamp_ns, found.source[columns]
         belief = found.belief[columns]
         evidence = np.maximum(np.log(REPEAT * belief / (1.0 - belief)), np.log(LEAST_REPEAT))
         t.odds[rows] = np.clip(t.odds[rows] + evidence, BURIED, SURE)
@@ -312,6 +312,7 @@ class Tracker:
                 yaw_variance=float(covariance[n, 4, 4]),
                 yaw_rate_variance=float(covariance[n, 5, 5]),
                 existence=probability,
+                source=str(t.source[rows[n]]),
             )
             for n, (track_id, score, hits, age, name, heading, rate, probability) in enumerate(
                 zip(*(c.tolist() for c in columns), strict=True)

@@ -23,12 +23,14 @@ class WholeCloud:
 
     ``xyz`` float32 [3,N]; ``intensity`` float32 [N] 0..1 and ``age_s`` float32 [N] seconds before
     the stamp, where they were asked for. ``sensor`` [2] is where the LIDARs stand, on average.
+    ``complete`` tells that no point was left out.
     """
 
     xyz: F32 = field(default_factory=lambda: np.zeros((3, 0), np.float32))
     intensity: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
     age_s: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
     sensor: F64 = field(default_factory=lambda: np.zeros(2))
+    complete: bool = False
 
 
 class CloudJoiner:
@@ -64,7 +66,8 @@ class CloudJoiner:
         columns = parts[0] if len(parts) == 1 else map(_joined, zip(*parts, strict=True))
         xyz, intensity, age_s = columns
         staged.points_used = xyz.shape[1]
-        return WholeCloud(xyz, intensity, age_s, np.mean(places, axis=0))
+        complete = staged.points_used == sum(len(m.sweep.points) for m in sweeps)
+        return WholeCloud(xyz, intensity, age_s, np.mean(places, axis=0), complete)
 
     def _part(
         self, m: Mounted, cloud: PlacedCloud, finite: npt.NDArray[np.bool_]

@@ -19,6 +19,7 @@ from mm_fusion.perception.camera2d.locate import Unnamed, locate, prior_of
 from mm_fusion.perception.camera2d.network import CameraNetwork, Eye, blob
 from mm_fusion.perception.camera2d.riders import with_riders
 from mm_fusion.perception.ground import Ground
+from mm_fusion.perception.obstacles import obstacle_points
 from mm_fusion.perception.pipeline import PerceptionPipeline
 from mm_fusion.samples import CameraFrame, CameraModel, Detection, FusionResult, SyncedSet
 
@@ -382,6 +383,33 @@ def test_the_pipeline_boxes_a_car_from_a_picture_and_a_sweep(tmp_path: Path) -> 
     assert len(cars) == 1
     assert np.linalg.norm(cars[0].center[:2] - (13.0, 0.0)) < 0.6
     assert result.rejections == ()
+
+
+def test_the_ground_is_found_once_for_boxes_and_obstacles(tmp_path: Path) -> None:
+    """GIVEN a result of late fusion, which needs the ground
+    WHEN the obstacles of its set are made with the ground that it found, and anew
+    THEN they are the same, point by point, and of what stands on it there are some."""
+    pipeline, calibration = road(tmp_path, np.zeros((0, 84)))
+    assert isinstance(calibration, Calibration)
+    synced = a_set(calibration)
+    result = pipeline.process(synced)
+    assert result.ground is not None
+    config = scenes.config()
+    anew = obstacle_points(synced, calibration, config, pipeline.motion)
+    shared = obstacle_points(synced, calibration, config, pipeline.motion, ground=result.ground)
+    assert anew is not None
+    assert shared is not None
+    assert len(anew) > 20
+    np.testing.assert_array_equal(shared, anew)
+
+
+def test_the_ground_of_a_cloud_with_broken_points_is_not_handed_on(tmp_path: Path) -> None:
+    pipeline, calibration = road(tmp_path, np.zeros((0, 84)))
+    synced = a_set(calibration)
+    sweep = synced.lidars[0]
+    assert sweep is not None
+    sweep.points["x"][5] = np.nan
+    assert pipeline.process(synced).ground is None
 
 
 def test_a_camera_without_calibration_costs_the_names_only(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scenes
@@ -39,6 +41,12 @@ def test_weak_tracks_are_published_with_their_score_where_all_are_asked_for() ->
     assert found[-1][0].score == pytest.approx(0.25)
     assert found[-1][0].existence < 0.1
     assert not any(run(Tracker(TrackerConfig()), frames))
+
+
+def test_a_track_says_who_saw_it_last() -> None:
+    seen = [[dataclasses.replace(detection((9.0, 0.0)), source=s)] for s in ("fusion", "camera2d")]
+    found = run(Tracker(TrackerConfig(confirm_hits=1)), [*seen, []])
+    assert [t.source for tracks in found for t in tracks] == ["fusion", "camera2d", "camera2d"]
 
 
 def test_scores_may_be_logits() -> None:

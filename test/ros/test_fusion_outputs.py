@@ -55,7 +55,7 @@ class Node:
 def answer() -> tuple[FusionResult, SyncedSet]:
     box = (np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0]), 0.5, np.array([7.0, 8.0]))
     detection = Detection("car", 0.75, *box)
-    track = Track(31, "car", 0.5, *box, np.eye(4), 3, 0.0)
+    track = Track(31, "car", 0.5, *box, np.eye(4), 3, 0.0, source="camera2d")
     result = FusionResult(
         STAMP_NS, "base_link", Mode.LIDAR, ("camera",), (detection,), (track,), "odom", True
     )
@@ -115,6 +115,8 @@ def test_messages_say_what_the_result_says(node: Node, outputs: FusionOutputs) -
     assert values["mode"] == "lidar"
     assert values["network_ms"] == "5.000"
     assert values["track_velocities_mps"] == "7.0000,8.0000"
+    assert values["detection_sources"] == "fusion"
+    assert values["track_sources"] == "camera2d"
 
 
 def test_who_comes_late_gets_the_next_result(bench: Bench, domain: int, tmp_path: Any) -> None:

@@ -76,6 +76,7 @@ class CameraDetector:
         unnamed = Unnamed(range_m=settings.unknown_range_m) if settings.unknown else None
         cloud = self._cloud
         ground = find_ground(cloud.xyz, self._config.ground)
+        staged.ground = ground if cloud.complete else None
         found = locate(looks, cloud.xyz, ground, settings.range_m, cloud.sensor, unnamed)
         bearings = sum(d.source == "bearing" for d in found)
         if bearings and staged.has_points:
