@@ -142,6 +142,7 @@ def test_there_is_no_identity_in_place_of_a_missing_link() -> None:
 def test_a_frame_that_moves_to_another_parent_leaves_the_first() -> None:
     tree = FrameTree()
     tree.set("base_link", "lidar", RigidTransform.identity())
+    assert tree.lookup("base_link", "lidar") is not None
     tree.set("mast", "lidar", RigidTransform.from_rpy([0, 0, 1], [0, 0, 0]))
     assert tree.lookup("base_link", "lidar") is None
     found = tree.lookup("mast", "lidar")
@@ -153,10 +154,11 @@ def test_a_later_transform_of_the_same_frame_replaces_the_first() -> None:
     tree = FrameTree()
     for z in (1.0, 2.0):
         tree.set("base_link", "lidar", RigidTransform.from_rpy([0, 0, z], [0, 0, 0]))
-    for target, source, wanted in (("base_link", "lidar", 2.0), ("lidar", "base_link", -2.0)):
-        found = tree.lookup(target, source)
-        assert found is not None
-        assert found.translation[2] == wanted
+        # Twice: what was found once is remembered until something changes.
+        for target, source, wanted in 2 * (("base_link", "lidar", z), ("lidar", "base_link", -z)):
+            found = tree.lookup(target, source)
+            assert found is not None
+            assert found.translation[2] == wanted
 
 
 @pytest.mark.parametrize(("parent", "child"), [("", "a"), ("a", ""), ("a", "a"), ("a", "/a")])

@@ -106,13 +106,14 @@ class CloudPlacer:
         xyz = self._xyz[3 * start : 3 * (start + count)].reshape(3, count)
         placed = base_from_lidar if moved is None else moved @ base_from_lidar
         matrix = placed.matrix()[:3].astype(np.float32)
+        columns = [sweep.points[axis] for axis in "xyz"]
         for n, first in enumerate(range(0, count, BLOCK)):
             part = slice(first, min(first + BLOCK, count))
             if pieces is not None:
                 matrix = pieces[n].matrix
             rows = self._rows[: matrix.shape[1], : part.stop - first]
-            for row, axis in zip(rows, "xyz", strict=False):
-                np.copyto(row, sweep.points[axis][part], casting="same_kind")
+            for row, column in zip(rows, columns, strict=False):
+                np.copyto(row, column[part], casting="same_kind")
             rows[3] = 1.0
             if pieces is not None and seconds is not None:
                 pieces[n].features(rows, seconds[part])

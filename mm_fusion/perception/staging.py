@@ -195,7 +195,7 @@ class Staging:
             out[:, axis] = cloud.xyz[axis][kept]
         if sweep.intensity_field:
             with np.errstate(invalid="ignore", over="ignore"):
-                intensity = sweep.points[sweep.intensity_field][kept].astype(np.float32)
+                intensity = sweep.points[sweep.intensity_field][kept].astype(np.float32, copy=False)
                 intensity *= np.float32(sweep.intensity_scale)
             # fmax answers the number where the other one is NaN.
             np.fmax(intensity, 0.0, out=intensity)

@@ -78,10 +78,10 @@ class Table:
 
     def with_(self, **changes: Any) -> Table:
         """The same table with some columns in place of its own."""
-        return dataclasses.replace(self, **changes)
+        return Table(**(self._columns() | changes))
 
     def _columns(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: getattr(self, name) for name in COLUMNS}
 
     def _mapped(self, change: Any) -> Table:
         changed: dict[str, Any] = {
@@ -126,6 +126,9 @@ class Table:
         motion = object_motion.moved(self.motion, move.yaw_rad())
         motion.state[:, :2] = center[:, :2]
         return self.with_(motion=motion, z=center[:, 2].copy())
+
+
+COLUMNS = tuple(f.name for f in dataclasses.fields(Table))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
