@@ -23,7 +23,7 @@ class GroundConfig:
         high=1.0,
     )
     tolerance_m: float = param(
-        0.05,
+        0.03,
         "Beside and under what is higher, points up to this above the ground are ground",
         unit="m",
         low=0.01,

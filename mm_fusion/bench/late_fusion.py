@@ -13,6 +13,7 @@ import argparse
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.config import Config, from_values
-from mm_fusion.datasets.frame import LABELS, LabelledFrame, read_frame
+from mm_fusion.datasets.frame import LABELS, Cloud, LabelledFrame, read_frame
 from mm_fusion.errors import ConfigError
 from mm_fusion.geometry import box_corners, project
 from mm_fusion.perception.calibration import Calibration
@@ -74,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=700001, help="seed of town and noise [700001]")
     parser.add_argument("--noise", type=float, default=0.03, help="of the boxes' edges [0.03]")
     parser.add_argument("--rounds", type=int, default=5, help="times each frame is timed [5]")
+    parser.add_argument(
+        "--points", type=int, default=0, help="fill or thin every sweep to so many (as they are)"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="labelled frames instead")
 
 
@@ -106,8 +110,9 @@ def _measure(frames: list[LabelledFrame], args: argparse.Namespace) -> dict[str,
     spent: dict[str, list[float]] = defaultdict(list)
     sources: dict[str, int] = defaultdict(int)
     squares, points = [], []
-    for frame in frames:
-        truth = seen_objects(settled(frame), rng, args.noise)
+    for given in frames:
+        truth = seen_objects(settled(given), rng, args.noise)
+        frame = with_points(given, args.points, rng) if args.points > 0 else given
         detector, network, synced, motion = _road(frame)
         network.told = _told(truth, frame)
         found: tuple[Detection, ...] = ()
@@ -175,6 +180,19 @@ def _judged(t: Truth, score: float, found: tuple[Detection, ...]) -> tuple[float
             square = float(off @ np.linalg.solve(d.covariance[:2, :2], off))
             return float(np.linalg.norm(off)), d.source, square
     return np.inf, "none", np.inf
+
+
+def with_points(frame: LabelledFrame, count: int, rng: np.random.Generator) -> LabelledFrame:
+    """The frame with so many points: some left out, or some twice, 2 cm beside themselves."""
+    cloud = frame.cloud
+    there = len(cloud.xyz)
+    rows = rng.permutation(there)[:count]
+    rows = np.sort(np.concatenate([rows, rng.integers(0, there, count - len(rows))]))
+    xyz = cloud.xyz[rows]
+    again = np.flatnonzero(np.diff(rows, prepend=-1) == 0)
+    xyz[again] += rng.normal(scale=0.02, size=(len(again), 3)).astype(np.float32)
+    told = Cloud(xyz, cloud.intensity[rows], cloud.seconds[rows], cloud.ring[rows])
+    return replace(frame, cloud=told)
 
 
 def settled(frame: LabelledFrame) -> LabelledFrame:

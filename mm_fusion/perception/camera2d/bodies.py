@@ -65,23 +65,29 @@ def body(seen: Seen, match: Match, look: Look, solid: Solid) -> Body:
     if not match.clusters:
         return Body(rows, rows[:0], ground, top)
     all_of_them = np.flatnonzero(_named(solid.labels, match.clusters))
+    rest = rows[:0]
     cut = cut_off(seen.box, look.size)
     if top > 0.0:
         # Where the picture ends, the highest part of a thing may be beyond it.
         mean, sigma = seen.prior.height
         limit = max(top, mean + 2.0 * sigma if cut.any() else mean) + COLUMN_M
         low = _low_columns(solid, all_of_them, limit)
-        left = rows[np.isin(rows, low)]
-        rows = left if len(left) > LEAST_LEFT * len(rows) else rows
-        all_of_them = np.union1d(low, rows)
-    rest = _beyond(seen, cut, look, solid.xyz, rows, all_of_them) if cut.any() else rows[:0]
-    return Body(rows, np.setdiff1d(rest, rows), ground, top)
+        if len(low) < len(all_of_them):
+            kept = np.zeros(len(solid.labels), np.bool_)
+            kept[low] = True
+            left = rows[kept[rows]]
+            rows = left if len(left) > LEAST_LEFT * len(rows) else rows
+            all_of_them = low
+    if cut.any():
+        rest = _beyond(seen, cut, look, solid.xyz, rows, all_of_them)
+    return Body(rows, rest, ground, top)
 
 
 def _named(labels: npt.NDArray[np.int32], names: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    chosen = np.zeros(int(labels.max(initial=0)) + 1, np.bool_)
-    chosen[list(names)] = True
-    return np.asarray(chosen[labels])
+    chosen = labels == names[0]
+    for name in names[1:]:
+        chosen |= labels == name
+    return chosen
 
 
 def _top_m(seen: Seen, look: Look, points: F32, ground_m: float) -> float:
@@ -100,10 +106,14 @@ def _top_m(seen: Seen, look: Look, points: F32, ground_m: float) -> float:
 def _low_columns(solid: Solid, rows: Index, limit_m: float) -> Index:
     """Those of the rows in whose columns nothing is higher than ``limit_m``: a car's, without the
     wall or the tree beside it."""
-    cell = np.floor(solid.xyz[:2, rows] / COLUMN_M).astype(np.int64)
-    key = cell[0] * 100003 + cell[1]
-    tall = np.unique(key[solid.height_m[rows] > limit_m])
-    return rows if not len(tall) else rows[~np.isin(key, tall)]
+    high = solid.height_m[rows] > limit_m
+    if not high.any():
+        return rows
+    plane = solid.xyz[:2, rows]
+    x, y = ((plane - plane.min(axis=1, keepdims=True)) / COLUMN_M).astype(np.int32)
+    tall = np.zeros((x.max() + 1, y.max() + 1), np.bool_)
+    tall[x[high], y[high]] = True
+    return rows[~tall[x, y]]
 
 
 def _beyond(
