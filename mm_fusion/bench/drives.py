@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.transform import Rotation
 
 from mm_fusion.geometry import FrameTree, RigidTransform
 from mm_fusion.samples import CovarianceType, GnssFix, ImuSample, Sample, WheelOdometry
@@ -116,6 +117,9 @@ class Sensors:
     wheel_sigma: float = 0.05
     wheel_scale: float = 0.01
     gps_sigma: float = 1.0
+    heading_sigma: float | None = (
+        None  # of the IMU's own orientation, white, rad; None: it has none
+    )
     base_from_imu: RigidTransform = field(default_factory=RigidTransform.identity)
     antenna: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
@@ -126,7 +130,7 @@ class Sensors:
         rot, arm = self.base_from_imu.rotation, self.base_from_imu.translation
         ddyaw = np.gradient(drive.dyaw, 1e-3)
         sideways, dsideways = drive.lateral, np.gradient(drive.lateral, 1e-3)
-        wander = np.random.default_rng([self.seed, 4])
+        wander, compass = (np.random.default_rng([self.seed, k]) for k in (4, 6))
         walked, root_dt = np.zeros((2, 3)), np.sqrt(period_ms * 1e-3)
         walks = np.array([[self.gyro_walk], [self.accel_walk]]) * root_dt
         for i in range(0, len(drive.t), period_ms):
@@ -144,11 +148,21 @@ class Sensors:
                     "imu_link",
                     rot.T @ w,
                     rot.T @ f,
+                    self._orientation(float(drive.yaw[i]), compass),
                     angular_velocity_covariance=np.eye(3) * self.gyro_sigma**2,
                     linear_acceleration_covariance=np.eye(3) * self.accel_sigma**2,
                 )
             )
         return out
+
+    def _orientation(self, yaw: float, rng: np.random.Generator) -> F64 | None:
+        """Of the IMU's frame, from east, as a quaternion x y z w; a level vehicle."""
+        if self.heading_sigma is None:
+            return None
+        half = 0.5 * (yaw + rng.normal(0.0, self.heading_sigma))
+        turned = Rotation.from_quat((0.0, 0.0, np.sin(half), np.cos(half)))
+        imu = turned * Rotation.from_matrix(self.base_from_imu.rotation)
+        return np.asarray(imu.as_quat(), dtype=np.float64)
 
     def wheels(self, drive: Drive, period_ms: int = 20) -> list[Sample]:
         """50 Hz by default."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from mm_fusion.samples import GnssFix, ImuSample, Sample
 HELP = "how right and how honest the pose filter is, and what it costs"
 _INSTANTS_S = (10.0, 20.0, 30.0, 39.0)
 _OUTAGE_S = (20.0, 30.0)
+_TOLD = ("pose.imu_orientation=map", "pose.wheel_scale_sigma=0.0")
 _KNOWN = {
     "bound": Known(),
     "bound_heading_known": Known(heading=1e-4),
@@ -65,20 +67,28 @@ def _course(seed: int, duration_s: float = 40.0, slip: bool = False) -> Drive:
     )
 
 
-def _through(drive: Drive, sensors: Sensors, gps: list[Sample]) -> Errors:
+def _through(
+    drive: Drive, sensors: Sensors, gps: list[Sample], assignments: tuple[str, ...] = ()
+) -> Errors:
     samples = merge(sensors.imu(drive), sensors.wheels(drive), gps)
-    return errors_of(drive, run_through(samples, sensors.frames()).global_)
+    return errors_of(drive, run_through(samples, sensors.frames(), *assignments).global_)
 
 
-def scenario(runs: int, outage: tuple[float, float] | None) -> dict[str, Any]:
-    """IMU 100 Hz, wheels 50 Hz, GPS 5 Hz with 1 m per axis, 40 s."""
+def scenario(
+    runs: int, outage: tuple[float, float] | None, told: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """IMU 100 Hz, wheels 50 Hz, GPS 5 Hz with 1 m per axis, 40 s. With parameters ``told``, the
+    heading is in the IMU's messages (1 degree, white) and the wheels have no scale error.
+    """
     all_errors, bounds = [], []
     for seed in range(runs):
         drive, sensors = _course(seed), drawn(seed)
+        if told:
+            sensors = replace(sensors, wheel_scale=0.0, heading_sigma=0.017)
         gps = sensors.gps(drive)
         if outage is not None:
             gps = [f for f in gps if not outage[0] < _second(f) < outage[1]]
-        all_errors.append(_through(drive, sensors, gps))
+        all_errors.append(_through(drive, sensors, gps, told))
         bounds.append([bound_m2(drive, 1.0, k, outage) for k in _KNOWN.values()])
     late = [e.after(10.0) for e in all_errors]
     return {
@@ -301,6 +311,8 @@ _PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "nees": honest,
     "scenario": lambda runs: scenario(runs, None),
     "scenario_with_outage": lambda runs: scenario(runs, _OUTAGE_S),
+    "scenario_heading_and_scale_told": lambda runs: scenario(runs, None, _TOLD),
+    "scenario_told_with_outage": lambda runs: scenario(runs, _OUTAGE_S, _TOLD),
     "blackout_60_s": blackout,
     "multipath_10_m_20_s": multipath,
     "500_m_astray": lost,

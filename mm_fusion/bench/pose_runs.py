@@ -24,9 +24,9 @@ class Track:
     global_: list[PoseEstimate] = field(default_factory=list)
 
 
-def run_through(samples: list[Sample], frames: FrameTree) -> Track:
-    """All samples through a new pipeline."""
-    out = Track(PosePipeline(load(assignments=[DATUM]), frames))
+def run_through(samples: list[Sample], frames: FrameTree, *assignments: str) -> Track:
+    """All samples through a new pipeline with these parameters."""
+    out = Track(PosePipeline(load(assignments=[DATUM, *assignments]), frames))
     for sample in samples:
         for answer in out.pipeline.add(sample):
             if isinstance(answer, PoseEstimate) and answer.frame_id == "map":
