@@ -21,7 +21,7 @@ EXAMPLES = """examples:
 
 BENCHES = (
     *("ingest", "sync", "deskew", "latency", "faults", "pose", "pose_node", "lidar_odometry"),
-    *("ground", "late_fusion", "tracker"),
+    *("ground", "late_fusion", "street", "tracker"),
 )
 
 
