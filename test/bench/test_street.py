@@ -13,7 +13,7 @@ from mm_fusion.sim.camera import optical_mount
 def test_intersection_over_union() -> None:
     a = np.array([0.0, 0.0, 4.0, 2.0])
     assert _iou(a, a) == 1.0
-    assert _iou(a, a + [2.0, 0.0, 2.0, 0.0]) == pytest.approx(1 / 3)
+    assert _iou(a, np.add(a, [2.0, 0.0, 2.0, 0.0])) == pytest.approx(1 / 3)
     assert _iou(a, a + 10.0) == 0.0
 
 
