@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mm_fusion.config import PoseConfig
 from mm_fusion.geometry import RigidTransform, rotation_exp, wrap_angle_rad
 from mm_fusion.pose.filter import ACCEL, ATT, BIAS, GYRO, POS, SCALE, SIZE, VEL, ErrorStateFilter
-from mm_fusion.pose.gates import Believed
+from mm_fusion.pose.gates import LONG_ALONE_S, Believed
 from mm_fusion.pose.history import Whole
 from mm_fusion.pose.standstill import RestMeasurement
 from mm_fusion.samples import NS_PER_S, PoseEstimate
@@ -27,7 +27,6 @@ _OPEN_BIAS_RADPS = 2e-3
 _NO_TURN = np.zeros(3)
 _REST_TURN_RADPS = 1e-4  # biases of small gyros wander by as much within minutes
 _TILT_RAD = 0.05
-_LONG_ALONE_S = 30.0
 _SETTLE_NS = 100_000_000  # what a LIDAR corrects in odom is paid in over this time
 
 
@@ -250,7 +249,7 @@ class Estimator:
             (e, n), (x, y) = fixes.way, fixes.way_predicted
             angle = math.atan2(x * n - y * e, x * e + y * n)
             core.turn(angle)
-            if fixes.alone_s > _LONG_ALONE_S:
+            if fixes.alone_s > LONG_ALONE_S:
                 # A heading that went wrong little by little was led by a gyro that goes on so.
                 rate = angle / fixes.alone_s
                 core.gyro_bias = core.gyro_bias - np.array((0.0, 0.0, rate))

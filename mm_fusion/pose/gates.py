@@ -26,6 +26,7 @@ _MAX_VARIANCE_M2 = 1e6  # a fix worse than a kilometre says nothing
 _BY_STATUS = {1: 0.5, 2: 0.25}
 _CONFIRMATIONS = 3
 _ACCELERATION_MPS2 = 3.0
+LONG_ALONE_S = 30.0
 
 
 class StampGate:
@@ -269,17 +270,19 @@ class Reacceptance:
         reach = 4.0 * math.sqrt(2.0) * sigma_m + 0.3 * speed_mps * dt_s
         if math.hypot(change[0], change[1]) <= reach or len(self._trail) < 2:
             return math.hypot(change[0], change[1]) <= reach
-        # A filter whose speed is wrong as well runs off steadily.
-        return _straight(self._trail, stamp_ns, offset, sigma_m)
+        # A filter whose speed is wrong as well runs off steadily: by more than fixes scatter, or
+        # after so long alone that its heading may be any.
+        bend = _bend(self._trail, stamp_ns, offset)
+        reach = 4.0 * math.sqrt(6.0) * sigma_m + _ACCELERATION_MPS2 * dt_s * dt_s
+        long_alone = stamp_ns - self._last_good_ns > LONG_ALONE_S * NS_PER_S
+        steadily = long_alone or bend <= 0.5 * math.hypot(change[0], change[1])
+        return steadily and bend <= reach
 
 
-def _straight(trail: deque[tuple[int, F64]], stamp_ns: int, place: F64, sigma_m: float) -> bool:
-    """Whether ``place`` [3] goes on from the two before it as something does that has a mass."""
-    if len(trail) < 2:
-        return False
+def _bend(trail: deque[tuple[int, F64]], stamp_ns: int, place: F64) -> float:
+    """How far ``place`` [3] is, in the plane, from where the two before it were heading."""
     (before_ns, before), (last_ns, last) = trail
     dt_s = (stamp_ns - last_ns) / NS_PER_S
     rate = (last - before) / max((last_ns - before_ns) / NS_PER_S, 1e-3)
     bend = place - last - rate * dt_s
-    reach = 4.0 * math.sqrt(6.0) * sigma_m + _ACCELERATION_MPS2 * dt_s * dt_s
-    return math.hypot(bend[0], bend[1]) <= reach
+    return math.hypot(bend[0], bend[1])
