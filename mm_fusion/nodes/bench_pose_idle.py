@@ -6,16 +6,15 @@ The yardstick of ``mm_fusion bench pose_node``: says on SIGINT, as JSON, how man
 from __future__ import annotations
 
 import json
-import signal
 import sys
-from types import FrameType
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from mm_fusion.nodes import qos
 from mm_fusion.nodes.bench_pose_source import TOPICS
+from mm_fusion.nodes.managed import Stop
 
 
 class Idle(Node):
@@ -37,16 +36,10 @@ def main() -> None:
     node = Idle()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-
-    def end(_: int, __: FrameType | None) -> None:
-        executor.shutdown(timeout_sec=0)
-
-    signal.signal(signal.SIGINT, end)
+    stop = Stop()  # after rclpy's own handlers, in their place
     try:
-        while not executor._is_shutdown:
+        while not stop.asked:
             executor.spin_once(timeout_sec=0.5)
-    except ExternalShutdownException:
-        pass
     finally:
         print(json.dumps({"came": node.came}), flush=True)
         node.destroy_node()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.health.pictures import picture_mark
@@ -70,19 +71,17 @@ class StillPictures:
         age_ns = exposure_ns - first.exposure_ns
         if age_ns <= 0:  # the very picture: two sets may share one
             return ""
-        known = first.odom_from_base is not None and place is not None
-        if first.odom_from_base is not None and place is not None and not first.moved:
-            first = first._replace(moved=_has_moved(first.odom_from_base, place))
-            self._first[frame.sensor] = first
-        if first.moved:
-            return f"the same picture as {age_ns / NS_PER_S:.1f} s before, and the vehicle moved"
-        if not known and age_ns > UNKNOWN_MOTION_NS:
-            return f"the same picture as {age_ns / NS_PER_S:.1f} s before, and no ego motion known"
-        return ""
+        said = f"the same picture as {age_ns / NS_PER_S:.1f} s before, and"
+        if not first.moved:
+            if first.odom_from_base is None or place is None:
+                return f"{said} no ego motion known" if age_ns > UNKNOWN_MOTION_NS else ""
+            if not _has_moved(first.odom_from_base, place):
+                return ""
+            self._first[frame.sensor] = first._replace(moved=True)
+        return f"{said} the vehicle moved"
 
 
 def _has_moved(then: RigidTransform, now: RigidTransform) -> bool:
     way = then.inverse() @ now
-    cosine = (float(np.trace(way.rotation)) - 1.0) / 2.0
-    turned_rad = float(np.arccos(min(1.0, max(-1.0, cosine))))
-    return float(np.linalg.norm(way.translation)) > MOVED_M or turned_rad > TURNED_RAD
+    turned_rad = Rotation.from_matrix(way.rotation).magnitude()
+    return bool(np.linalg.norm(way.translation) > MOVED_M or turned_rad > TURNED_RAD)

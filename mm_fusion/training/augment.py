@@ -7,7 +7,7 @@ it is on robots, and pictures are late or of quite another place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -46,7 +46,7 @@ class Augmentation:
     no_points_probability: float = 0.2
 
 
-NO_AUGMENTATION = Augmentation(*([0.0] * 18))
+NO_AUGMENTATION = Augmentation(**dict.fromkeys((f.name for f in fields(Augmentation)), 0.0))
 
 
 def augment(frame: Frame, a: Augmentation, rng: Rng) -> Frame:
