@@ -17,12 +17,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csc_array
 
 from mm_fusion.config_objects import GroundConfig
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
-I32 = npt.NDArray[np.int32]
+Index = npt.NDArray[np.intp]
 Bools = npt.NDArray[np.bool_]
 
 HALF_M = 80.0  # the grids' half width; what lies beyond is held against the outermost planes
@@ -82,35 +83,33 @@ def find_ground(xyz: F32, config: GroundConfig) -> Ground:
 def _find(xyz: F32, config: GroundConfig) -> Ground:
     x, y, z = xyz
     cell, cells = _cells(x, y, CELL_M), _count(CELL_M) ** 2
-    residual = z - _at(_surface(x, y, z, cell), x, y)
+    height = z - _at(_surface(x, y, z, cell), x, y, cell)
     # The lowest near the surface of each cell and of those around it; a step is a kerb's.
     lowest = np.full(cells, np.float32(KERB_M))
-    np.minimum.at(lowest, cell, np.where(residual > -BELOW_M, residual, np.float32(KERB_M)))
+    np.minimum.at(lowest, cell, np.where(height > -BELOW_M, height, np.float32(KERB_M)))
     low = lowest.reshape(_count(CELL_M), -1)
     for _ in range(2):
         around = cv2.erode(low, np.ones((3, 3), np.uint8))
         np.minimum(low, around + np.float32(RISE_M), out=low)
-    height = residual - lowest[cell]
-    tallest = np.zeros(cells, np.float32)
-    np.maximum.at(tallest, cell, np.where(height < TALLEST_M, height, np.float32(0.0)))
-    limit = np.where(
-        tallest > config.step_m, np.float32(config.tolerance_m), np.float32(config.step_m)
-    )
-    return Ground(height < limit[cell], height)
+    height -= lowest.take(cell)
+    limit = np.full(cells, np.float32(config.step_m))
+    limit[cell[(height > config.step_m) & (height < TALLEST_M)]] = config.tolerance_m
+    return Ground(height < limit.take(cell), height)
 
 
 # ------------------------------------------------------------------------------- the surface
 
 
-def _surface(x: F32, y: F32, z: F32, cell: I32) -> F32:
-    """Planes (offset, slope along x, slope along y) [3,n,n] on the finest grid, about the origin
+def _surface(x: F32, y: F32, z: F32, cell: Index) -> F64:
+    """Planes (offset, slope along x, slope along y) [n,n,3] on the finest grid, about the origin
     of the frame."""
     low = np.full(_count(CELL_M) ** 2, NOTHING)
-    top = np.full(len(low), -NOTHING)
     np.minimum.at(low, cell, z)
-    np.maximum.at(top, cell, z)
-    chosen = np.flatnonzero(z == low[cell])
-    seen = _Lowest(x[chosen], y[chosen], z[chosen], (top - low)[cell[chosen]] > WALL_M)
+    above = z - low.take(cell)
+    wall = np.zeros(len(low), np.bool_)
+    wall[cell[above > WALL_M]] = True
+    chosen = np.flatnonzero(above == 0.0)
+    seen = _Lowest(x[chosen], y[chosen], z[chosen], wall[cell[chosen]])
     for level in LEVELS:
         seen.explain(level)
     return _summed(seen.planes)
@@ -127,35 +126,36 @@ class _Lowest:
 
     def explain(self, level: Level) -> None:
         """Add the planes of one grid."""
-        count = _count(level.spacing_m)
-        node = _cells(self._x, self._y, level.spacing_m).astype(np.intp)
+        count, points = _count(level.spacing_m), len(self._x)
+        node = _cells(self._x, self._y, level.spacing_m)
         middle = _middles(level.spacing_m)
         dx, dy = self._x - middle[node // count], self._y - middle[node % count]
-        shapes = np.stack([np.ones_like(dx), dx, dy, dx * dx, dx * dy, dy * dy])
+        one, left = np.ones(points), self._z - self._surface
+        shapes = np.stack([one, dx, dy, left, dx * dx, dx * dy, dy * dy, dx * left, dy * left], -1)
+        # Point by point, the node that it counts for: summing by node is a product with this.
+        each = np.arange(points + 1)
         before = self._surface
-        left = self._z - before
-        planes = np.zeros((3, count, count))
+        planes = np.zeros((count, count, 3))
         for _ in range(level.passes):
-            off = (self._z - self._surface) / level.above_m
-            weight = self._weight / np.maximum(np.square(np.square(off)), 1.0)
-            below = off < 0.0
-            weight[below] = 1.0 / np.maximum(np.square(off[below] / BELOW), 1.0)
-            weighted = np.concatenate([shapes, shapes[:3] * left]) * weight
-            sums = [_sums(node, w, count) for w in weighted]
-            planes = _planes(sums, level)
-            a, b, c = planes.reshape(3, -1)[:, node]
+            by_node = csc_array((self._weights(level), node, each), shape=(count**2, points))
+            planes = _planes((by_node @ shapes).reshape(count, count, -1), level)
+            a, b, c = planes.reshape(-1, 3).take(node, axis=0).T
             self._surface = before + a + b * dx + c * dy
         self.planes.append(planes)
 
+    def _weights(self, level: Level) -> F64:
+        """What is off the surface so far weighs less, above it more so than below: by the fourth
+        power, and by the second."""
+        off = (self._z - self._surface) / level.above_m
+        below = off < 0.0
+        off = np.where(below, off / -BELOW, off * off)
+        weight = np.where(below, 1.0, self._weight)
+        return np.asarray(weight / np.square(np.maximum(off, 1.0)))
 
-def _sums(node: npt.NDArray[np.intp], weight: F64, count: int) -> F64:
-    return np.asarray(np.bincount(node, weight, count * count), np.float64).reshape(count, count)
 
-
-def _planes(sums: Sequence[F64], level: Level) -> F64:
-    """Planes [3,n,n] about the nodes from the sums of w (1, x, y, xx, xy, yy, r, xr, yr), each
-    about its own node: the window's weighted least squares, with a prior of zero."""
-    one, x, y, xx, xy, yy, r, xr, yr = sums
+def _planes(sums: F64, level: Level) -> F64:
+    """Planes [n,n,3] about the nodes from the sums [n,n,9] of w (1, x, y, r, xx, xy, yy, xr, yr),
+    each about its own node: the window's weighted least squares, with a prior of zero."""
     # Sums about the node at the window's middle: those of a neighbour ``i`` nodes off along x
     # and ``j`` along y, whose x count from a node i * spacing away.
     h, reach = level.spacing_m, int(np.ceil(2.5 * level.window))
@@ -167,19 +167,20 @@ def _planes(sums: Sequence[F64], level: Level) -> F64:
     def over(values: F64, along_x: F64, along_y: F64) -> F64:
         constant = cv2.BORDER_CONSTANT
         found = cv2.sepFilter2D(values, cv2.CV_64F, along_y, along_x, borderType=constant)
-        return np.asarray(found, np.float64)
+        return np.moveaxis(np.atleast_3d(np.asarray(found, np.float64)), 2, 0).copy()
 
-    m = over(one, g0, g0)
-    mx = over(x, g0, g0) + over(one, g1, g0)
-    my = over(y, g0, g0) + over(one, g0, g1)
-    mxx = over(xx, g0, g0) + 2.0 * over(x, g1, g0) + over(one, g2, g0)
-    mxy = over(xy, g0, g0) + over(x, g0, g1) + over(y, g1, g0) + over(one, g1, g1)
-    myy = over(yy, g0, g0) + 2.0 * over(y, g0, g1) + over(one, g0, g2)
-    mr = over(r, g0, g0)
-    mxr = over(xr, g0, g0) + over(r, g1, g0)
-    myr = over(yr, g0, g0) + over(r, g0, g1)
+    few = np.ascontiguousarray(sums[:, :, :4])
+    one = np.ascontiguousarray(sums[:, :, 0])
+    m, mx, my, mr, mxx, mxy, myy, mxr, myr = over(sums, g0, g0)
+    one_x, x_x, y_x, r_x = over(few, g1, g0)
+    one_y, x_y, y_y, r_y = over(few, g0, g1)
+    mx += one_x
+    my += one_y
+    mxx += 2.0 * x_x + over(one, g2, g0)[0]
+    mxy += x_y + y_x + over(one, g1, g1)[0]
+    myy += 2.0 * y_y + over(one, g0, g2)[0]
     spread = PRIOR * (level.window * h) ** 2
-    return _solved((m + PRIOR, mx, my, mxx + spread, mxy, myy + spread), (mr, mxr, myr))
+    return _solved((m + PRIOR, mx, my, mxx + spread, mxy, myy + spread), (mr, mxr + r_x, myr + r_y))
 
 
 def _solved(matrix: Sequence[F64], right: Sequence[F64]) -> F64:
@@ -190,27 +191,30 @@ def _solved(matrix: Sequence[F64], right: Sequence[F64]) -> F64:
     first = p * cofactor[0] + q * cofactor[1] + r * cofactor[2]
     second = p * cofactor[1] + q * (a * f - c * c) + r * (b * c - a * e)
     third = p * cofactor[2] + q * (b * c - a * e) + r * (a * d - b * b)
-    return np.stack([first, second, third]) / determinant
+    return np.stack([first, second, third], axis=-1) / determinant[..., None]
 
 
-def _summed(planes: Sequence[F64]) -> F32:
+def _summed(planes: Sequence[F64]) -> F64:
     """The planes of all grids as one on the finest, about the frame's origin."""
     fine_m = LEVELS[-1].spacing_m
     middle = _middles(fine_m)
-    total = np.zeros((3, len(middle), len(middle)))
+    total = np.zeros((len(middle), len(middle), 3))
     for level, own in zip(LEVELS, planes, strict=True):
         times = round(level.spacing_m / fine_m)
         off = middle - np.repeat(_middles(level.spacing_m), times)
-        a, b, c = own.repeat(times, axis=1).repeat(times, axis=2)
-        total += np.stack([a + b * off[:, None] + c * off, b, c])
-    total[0] -= total[1] * middle[:, None] + total[2] * middle
-    return total.astype(np.float32)
+        each = own.repeat(times, axis=0).repeat(times, axis=1)
+        total += each
+        total[:, :, 0] += each[:, :, 1] * off[:, None] + each[:, :, 2] * off
+    total[:, :, 0] -= total[:, :, 1] * middle[:, None] + total[:, :, 2] * middle
+    return total
 
 
-def _at(planes: F32, x: F32, y: F32) -> F32:
-    a, b, c = planes.reshape(3, -1)
-    node = _cells(x, y, LEVELS[-1].spacing_m)
-    return np.asarray(a[node] + b[node] * x + c[node] * y)
+def _at(planes: F64, x: F32, y: F32, cell: Index) -> F32:
+    """The surface's z at points in these cells."""
+    times = round(LEVELS[-1].spacing_m / CELL_M)
+    by_cell = planes.astype(np.float32).repeat(times, axis=0).repeat(times, axis=1).reshape(-1, 3)
+    a, b, c = by_cell.take(cell, axis=0).T
+    return np.asarray(a + b * x + c * y)
 
 
 # ---------------------------------------------------------------------------------- the grids
@@ -224,10 +228,12 @@ def _middles(spacing_m: float) -> F64:
     return (np.arange(_count(spacing_m), dtype=np.float64) + 0.5) * spacing_m - HALF_M
 
 
-def _cells(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], spacing_m: float) -> I32:
+def _cells(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], spacing_m: float) -> Index:
     """The cell of each point, x major; the outermost take what lies beyond."""
     count = _count(spacing_m)
     column, row = (
         np.clip((v + HALF_M) * (1.0 / spacing_m), 0.0, count - 1.0).astype(np.int32) for v in (x, y)
     )
-    return np.asarray(column * count + row)
+    column *= count
+    column += row
+    return column.astype(np.intp)  # what numpy looks up without converting it every time
