@@ -14,12 +14,14 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from mm_fusion.perception.camera2d.boxes import Prior
+from mm_fusion.perception.camera2d.solid import Solid
 
 F64 = npt.NDArray[np.float64]
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
 Index = npt.NDArray[np.intp]
 
+NEAREST_M = np.float32(0.5)  # to the camera
 LEAST_POINTS = 2
 RANGE_SIGMA = 0.25  # of the logarithm of the range that a height in the picture tells,
 NEARER_SIGMA = 0.35  # or of what is nearer: the box may miss what is hidden
@@ -47,15 +49,14 @@ class Seen(NamedTuple):
 
 
 class InView(NamedTuple):
-    """The points that a camera can see: their pixels [N,2], depths [N] (m), clusters [N], and which
-    points of the cloud they are [N]."""
+    """The N points that a camera can see: ``extent`` [4,N] their depths and offsets to the right
+    (m) and pixels; their clusters [N], and which points of the solid ones they are [N], both
+    ascending; and how many each cluster has."""
 
-    uv: F32
-    depth: F32
+    extent: F32
     labels: I32
     rows: Index
-    extent: F32  # [4,N]: depth and offset to the right in m, and the pixel once more
-    sizes: npt.NDArray[np.intp]  # points by cluster
+    sizes: Index
 
 
 class Match(NamedTuple):
@@ -75,20 +76,36 @@ def cut_off(box: F64, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     return np.asarray(to_border < near)
 
 
-def in_view(pixel_from_base: F64, size: tuple[int, int], xyz: F32, labels: I32) -> InView:
-    """The points [3,N] that fall into a picture of ``size`` (width, height)."""
+def in_view(pixel_from_base: F64, size: tuple[int, int], solid: Solid) -> InView:
+    """The points that fall into a picture of ``size`` (width, height)."""
     p = pixel_from_base.astype(np.float32)
-    depth = p[2, :3] @ xyz + p[2, 3]
-    front = np.flatnonzero(depth > 0.5)
-    u = (p[0, :3] @ xyz[:, front] + p[0, 3]) / depth[front]
-    v = (p[1, :3] @ xyz[:, front] + p[1, 3]) / depth[front]
-    kept = np.flatnonzero((u > -0.5) & (v > -0.5) & (u < size[0] - 0.5) & (v < size[1] - 0.5))
-    index = front[kept]
-    uv, seen = np.stack([u[kept], v[kept]], axis=1), labels[index]
-    away = depth[index]
+    # Clusters of which no point can be there are not looked at.
+    some = np.flatnonzero(np.repeat(_may_be_seen(pixel_from_base, size, solid), solid.counts))
+    x, y, z = solid.xyz.take(some, axis=1)
+    u, v, away = (row[0] * x + row[1] * y + row[2] * z + row[3] for row in p)
+    away = np.maximum(away, NEAREST_M, out=away)
+    u /= away
+    v /= away
+    there = (away > NEAREST_M) & (u > -0.5) & (v > -0.5)
+    there &= (u < size[0] - 0.5) & (v < size[1] - 0.5)
+    kept = np.flatnonzero(there)
+    rows, u, v, away = (values.take(kept) for values in (some, u, v, away))
+    labels = solid.labels.take(rows)
     focal = np.float32(np.linalg.norm(np.cross(p[0, :3], p[2, :3])))
-    extent = np.stack([away, (uv[:, 0] - size[0] / 2.0) * away / focal, *uv.T])
-    return InView(uv, away, seen, index, extent, np.bincount(seen, minlength=1))
+    extent = np.stack([away, (u - np.float32(size[0] / 2.0)) * away / focal, u, v])
+    return InView(extent, labels, rows, np.bincount(labels, minlength=1))
+
+
+def _may_be_seen(
+    pixel_from_base: F64, size: tuple[int, int], solid: Solid
+) -> npt.NDArray[np.bool_]:
+    """Which clusters [K] reach to the inner side of every plane that bounds what a camera sees."""
+    u, v, w = pixel_from_base
+    width, height = size
+    inside = np.stack([w, u + 0.5 * w, v + 0.5 * w, (width - 0.5) * w - u, (height - 0.5) * w - v])
+    middle, half = (solid.low + solid.high) / 2.0, (solid.high - solid.low) / 2.0
+    reach = inside[:, :3] @ middle + inside[:, 3:] + np.abs(inside[:, :3]) @ half
+    return np.asarray((reach > -1e-3).all(axis=0))
 
 
 def associate(
@@ -160,18 +177,18 @@ class _Candidates(NamedTuple):
 
 def _candidates(s: Seen, view: InView, focal_px: float, size_px: tuple[int, int]) -> _Candidates:
     left, top, right, bottom = s.box
-    u, v = view.uv[:, 0], view.uv[:, 1]
+    u, v = view.extent[2:]
     rows = np.flatnonzero((u >= left) & (u <= right) & (v >= top) & (v <= bottom))
-    rows = rows[view.labels[rows] > 0]
-    order = rows[np.argsort(view.labels[rows], kind="stable")]
-    starts = np.flatnonzero(np.diff(view.labels[order], prepend=-1))
-    counts = np.diff(np.append(starts, len(order)))
-    names = view.labels[order[starts]]
-    if not len(order):
+    labels = view.labels.take(rows)
+    starts = np.flatnonzero(np.diff(labels, prepend=-1))
+    counts = np.diff(starts, append=len(rows))
+    names = labels[starts]
+    if not len(rows):
         nobody = np.zeros((0, 0), np.bool_)
         return _Candidates(names, np.zeros(0), np.zeros(0, np.float32), nobody, [])
-    low = np.minimum.reduceat(view.extent[:, order], starts, axis=1)  # [4,K]
-    high = np.maximum.reduceat(view.extent[:, order], starts, axis=1)
+    extent = view.extent.take(rows, axis=1)
+    low = np.minimum.reduceat(extent, starts, axis=1)  # [4,K]
+    high = np.maximum.reduceat(extent, starts, axis=1)
     inside = view.sizes[names]
     within = counts / inside
     parts = _parts(low[:2], high[:2], within, counts, s.prior.lengths[-1])
@@ -184,7 +201,7 @@ def _candidates(s: Seen, view: InView, focal_px: float, size_px: tuple[int, int]
     share = together / (parts @ inside)
     score = cover[0] * cover[1] * (LEAST_WITHIN + share) * (together >= LEAST_POINTS)
     # What is behind an object is seen past it only.
-    score = score * (LEAST_MOST + together / len(order))
+    score = score * (LEAST_MOST + together / len(rows))
     near = np.where(parts, low[0], np.inf).min(axis=1)
     depth, sigma, cut = _expected(s, focal_px, size_px)
     if depth > 0.0:
@@ -193,7 +210,7 @@ def _candidates(s: Seen, view: InView, focal_px: float, size_px: tuple[int, int]
         off = np.where(off > 0.0, off / np.hypot(sigma, RANGE_SIGMA), nearer)
         score = score * np.maximum(np.exp(-0.5 * off**2), WORST_RANGE)
     return _Candidates(
-        names, np.asarray(score), near.astype(np.float32), parts, np.split(order, starts[1:])
+        names, np.asarray(score), near.astype(np.float32), parts, np.split(rows, starts[1:])
     )
 
 
@@ -246,7 +263,7 @@ def _body(s: Seen, c: _Candidates, main: int, view: InView, others: set[int]) ->
     best = int(np.flatnonzero(c.names == main)[0])
     with_it = [c.rows[k] for k in np.flatnonzero(c.parts[best]) if int(c.names[k]) not in others]
     chosen = np.concatenate(with_it)
-    return _one_depth(chosen, view.depth[chosen], s.prior.lengths[-1])
+    return _one_depth(chosen, view.extent[0].take(chosen), s.prior.lengths[-1])
 
 
 def _one_depth(rows: Index, depth: F32, reach_m: float) -> Index:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mm_fusion.perception.camera2d.associate import Match, Seen, cut_off
 from mm_fusion.perception.camera2d.boxes import PRIORS, Fitted, Prior, Target, thinned
+from mm_fusion.perception.camera2d.solid import Solid
 
 F64 = npt.NDArray[np.float64]
 F32 = npt.NDArray[np.float32]
@@ -29,15 +30,6 @@ class Look(NamedTuple):
     seen: list[Seen]
     pixel_from_base: F64
     size: tuple[int, int]
-
-
-class Solid(NamedTuple):
-    """Points off the ground: ``xyz`` [3,N] in the base frame, heights [N] above the ground (m),
-    and the clusters they are of [N]."""
-
-    xyz: F32
-    height_m: F32
-    labels: npt.NDArray[np.int32]
 
 
 def focal_px(pixel_from_base: F64) -> float:
@@ -60,11 +52,11 @@ def body(seen: Seen, match: Match, look: Look, solid: Solid) -> Body:
     """The points of a box without those that cannot be the object's, and those beyond the picture's
     border where that cuts the box off: the LIDAR sees the whole car."""
     rows = match.points
-    ground = float(np.median(solid.xyz[2, rows] - solid.height_m[rows]))
-    top = _top_m(seen, look, solid.xyz[:, rows], ground)
+    ground = float(np.median(solid.xyz[2].take(rows) - solid.height_m.take(rows)))
+    top = _top_m(seen, look, solid.xyz.take(rows, axis=1), ground)
     if not match.clusters:
         return Body(rows, rows[:0], ground, top)
-    all_of_them = np.flatnonzero(_named(solid.labels, match.clusters))
+    all_of_them = solid.rows_of(match.clusters)
     rest = rows[:0]
     cut = cut_off(seen.box, look.size)
     if top > 0.0:
@@ -83,13 +75,6 @@ def body(seen: Seen, match: Match, look: Look, solid: Solid) -> Body:
     return Body(rows, rest, ground, top)
 
 
-def _named(labels: npt.NDArray[np.int32], names: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    chosen = labels == names[0]
-    for name in names[1:]:
-        chosen |= labels == name
-    return chosen
-
-
 def _top_m(seen: Seen, look: Look, points: F32, ground_m: float) -> float:
     """How high above the ground the ray of a box's upper side is at the object's near side."""
     if cut_off(seen.box, look.size)[1]:
@@ -106,10 +91,10 @@ def _top_m(seen: Seen, look: Look, points: F32, ground_m: float) -> float:
 def _low_columns(solid: Solid, rows: Index, limit_m: float) -> Index:
     """Those of the rows in whose columns nothing is higher than ``limit_m``: a car's, without the
     wall or the tree beside it."""
-    high = solid.height_m[rows] > limit_m
+    high = solid.height_m.take(rows) > limit_m
     if not high.any():
         return rows
-    plane = solid.xyz[:2, rows]
+    plane = solid.xyz[:2].take(rows, axis=1)
     x, y = ((plane - plane.min(axis=1, keepdims=True)) / COLUMN_M).astype(np.int32)
     tall = np.zeros((x.max() + 1, y.max() + 1), np.bool_)
     tall[x[high], y[high]] = True
@@ -121,7 +106,7 @@ def _beyond(
 ) -> Index:
     """Those of ``others`` that lie beyond the picture's border, and hang together with most of
     the box's ``rows``."""
-    u, v, w = look.pixel_from_base @ np.vstack([xyz[:, others], np.ones(len(others))])
+    u, v, w = look.pixel_from_base @ np.vstack([xyz.take(others, axis=1), np.ones(len(others))])
     border = np.array([-0.5, -0.5, look.size[0] - 0.5, look.size[1] - 0.5])
     left, top, right, bottom = np.where(cut, border, seen.box)
     # Half-spaces, each bounded by the plane through the camera and one side of the box.
@@ -147,7 +132,7 @@ def _pieces(plane: F32) -> npt.NDArray[np.int32]:
 def target(seen: Seen, found: Body, look: Look, solid: Solid, sensor: F64, whole: bool) -> Target:
     """What is known of an object; ``whole``: with the points beyond the picture."""
     rows = np.concatenate([found.rows, found.beyond]) if whole else found.rows
-    points = solid.xyz[:, rows]
+    points = solid.xyz.take(rows, axis=1)
     highest = float(solid.height_m[rows].max())
     prior = _sized(seen, max(found.top_m, highest))
     mean, sigma = prior.height

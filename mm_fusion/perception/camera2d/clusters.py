@@ -25,19 +25,23 @@ BAND_ROWS = (0, 6, 12, 24)  # rows from which on the joining across changes
 def cluster(x: F32, y: F32, range_m: float) -> I32:
     """Labels int32 [N] of points in the plane, as seen from the origin: 1 and up; 0 for those
     farther than ``range_m``."""
-    radius = np.hypot(x, y)
     rows = int(np.ceil(range_m / RANGE_STEP_M))
-    row = (radius * np.float32(1.0 / RANGE_STEP_M)).astype(np.int32)
-    turns = np.arctan2(y, x) * np.float32(AZIMUTHS / (2.0 * np.pi))
-    column = (turns + np.float32(AZIMUTHS / 2)).astype(np.int32) % AZIMUTHS
-    near = row < rows
-    row[~near] = 0
-    occupied = np.zeros((rows, AZIMUTHS), np.uint8)
-    occupied[row[near], column[near]] = 1
-    labels = _components(_joined_across(occupied))
-    found = labels[row, column]
-    found[~near] = 0
-    return found
+    radius = np.sqrt(x * x + y * y)
+    radius *= np.float32(1.0 / RANGE_STEP_M)
+    turns = np.arctan2(y, x)
+    turns *= np.float32(AZIMUTHS / (2.0 * np.pi))
+    turns += np.float32(AZIMUTHS / 2)
+    column = turns.astype(np.intp)
+    column[column == AZIMUTHS] = 0
+    # What is too far comes into one row more, which stays empty.
+    cell = np.minimum(radius, np.float32(rows)).astype(np.intp)
+    cell *= AZIMUTHS
+    cell += column
+    occupied = np.zeros((rows + 1, AZIMUTHS), np.uint8)
+    occupied.reshape(-1)[cell] = 1
+    occupied[rows] = 0
+    labels, joined = _components(_joined_across(occupied))
+    return joined.take(labels.reshape(-1).take(cell))
 
 
 def _joined_across(occupied: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -53,14 +57,16 @@ def _joined_across(occupied: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return out
 
 
-def _components(occupied: npt.NDArray[np.uint8]) -> I32:
-    """Labels of connected cells, diagonal neighbours included; the seam behind is no border."""
+def _components(occupied: npt.NDArray[np.uint8]) -> tuple[I32, I32]:
+    """Labels of connected cells, diagonal neighbours included, and the label that each stands for:
+    the seam behind is no border."""
     count, labels = cv2.connectedComponents(occupied, connectivity=8, ltype=cv2.CV_32S)
-    joined = np.arange(count)
-    left, right = labels[:, 0], labels[:, -1]
-    for shift in (-1, 0, 1):
-        a = np.roll(right, shift)
-        for one, other in np.unique(np.stack([left, a])[:, (left > 0) & (a > 0)], axis=1).T:
+    joined = np.arange(count, dtype=np.int32)
+    left, right = labels[:, 0].tolist(), labels[:, -1].tolist()
+    touching = [*zip(left, right, strict=True)]
+    touching += [*zip(left[1:], right[:-1], strict=True), *zip(left[:-1], right[1:], strict=True)]
+    for one, other in sorted(set(touching)):
+        if one > 0 and other > 0:
             low, high = sorted((joined[one], joined[other]))
             joined[joined == high] = low
-    return np.asarray(joined[labels], np.int32)
+    return np.asarray(labels, np.int32), joined

@@ -9,17 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.perception.camera2d.associate import Seen, associate, cut_off, in_view
-from mm_fusion.perception.camera2d.bodies import Look, Solid, body, explained, focal_px, target
+from mm_fusion.perception.camera2d.bodies import Look, body, explained, focal_px, target
 from mm_fusion.perception.camera2d.boxes import PRIORS, Fitted, Prior, Target, fit
-from mm_fusion.perception.camera2d.clusters import cluster
+from mm_fusion.perception.camera2d.solid import Solid, solid_of
 from mm_fusion.perception.ground import Ground
 from mm_fusion.samples import Detection
 
 F64 = npt.NDArray[np.float64]
 F32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Index = npt.NDArray[np.intp]
 
-CLUSTERED_HEIGHT_M = 2.8  # above the ground: what hangs higher joins what it hangs over
 BODY_DEPTH_M = 0.15  # from the skin of a person that the LIDAR sees to the middle
 PERSON_SIGMA_M = 0.15
 HEADING_UNKNOWN_SIGMA = np.pi / np.sqrt(3.0)  # of a heading spread evenly over the circle
@@ -53,15 +53,12 @@ def locate(
     them, ``sensor`` [2] where the LIDAR stands. ``unnamed`` asks for what no camera has a name for
     as well.
     """
-    rows = np.flatnonzero(~ground.is_ground & (ground.height_m < CLUSTERED_HEIGHT_M))
-    points = xyz[:, rows]
-    x, y = (points[i] - np.float32(sensor[i]) for i in range(2))
-    solid = Solid(points, ground.height_m[rows], cluster(x, y, range_m))
-    taken = np.zeros(len(rows), np.bool_)
+    solid = solid_of(xyz, ground, range_m, sensor)
+    taken = np.zeros(len(solid.labels), np.bool_)
     out: list[Detection] = []
     wanted: list[_Wanted] = []
     for look in looks:
-        view = in_view(look.pixel_from_base, look.size, points, solid.labels)
+        view = in_view(look.pixel_from_base, look.size, solid)
         matches = associate(look.seen, view, focal_px(look.pixel_from_base), look.size)
         for seen, match in zip(look.seen, matches, strict=True):
             if len(match.points):
@@ -70,14 +67,14 @@ def locate(
                 both = (False, True) if len(found.beyond) else (False,)
                 targets = [target(seen, found, look, solid, sensor, whole) for whole in both]
                 rows = np.concatenate([found.rows, found.beyond])
-                wanted.append(_Wanted(seen, targets, points[:2, rows]))
+                wanted.append(_Wanted(seen, targets, solid.xyz[:2].take(rows, axis=1)))
             elif not match.twice:
                 bearing = bearing_only(seen, look)
                 if bearing is not None:
                     out.append(bearing)
     out += _boxed(wanted)
     if unnamed is not None:
-        out += _obstacles(points, solid.labels, taken, unnamed, sensor)
+        out += _obstacles(solid, taken, unnamed, sensor)
     return sorted(out, key=lambda d: -d.score)
 
 
@@ -172,56 +169,47 @@ def bearing_only(seen: Seen, look: Look) -> Detection | None:
     )
 
 
-def _obstacles(
-    points: F32, labels: npt.NDArray[np.int32], taken: Mask, rule: Unnamed, sensor: F64
-) -> list[Detection]:
+def _obstacles(solid: Solid, taken: Mask, rule: Unnamed, sensor: F64) -> list[Detection]:
     """Upright boxes about the clusters of which no camera's box took a larger part."""
-    rows = np.flatnonzero((labels > 0) & (labels < np.iinfo(np.int16).max))
-    names = labels[rows].astype(np.int16)
-    order = rows[np.argsort(names, kind="stable")]
-    if not len(order):
+    if not len(solid.starts):
         return []
-    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
-    counts = np.diff(np.append(starts, len(order)))
-    body = points[:, order]
-    low = np.minimum.reduceat(body, starts, axis=1)
-    high = np.maximum.reduceat(body, starts, axis=1)
-    used = np.add.reduceat(taken[order].astype(np.int64), starts) / counts
-    middle = (low[:2] + high[:2]) / 2.0
+    size, middle = solid.high - solid.low, (solid.low + solid.high) / 2.0
     away = np.hypot(middle[0] - sensor[0], middle[1] - sensor[1])
-    fits = (counts >= rule.points) & (used < 0.3) & (away <= rule.range_m)
-    fits &= ((high - low)[:2] <= rule.side_m).all(axis=0) & ((high - low)[2] >= rule.height_m)
+    used = np.add.reduceat(taken, solid.starts, dtype=np.intp) / solid.counts
+    fits = (solid.counts >= rule.points) & (used < 0.3) & (away <= rule.range_m)
+    fits &= (size[:2] <= rule.side_m).all(axis=0) & (size[2] >= rule.height_m)
     chosen = np.flatnonzero(fits)
     chosen = chosen[np.argsort(away[chosen], kind="stable")][: rule.most]
-    if not len(chosen):
-        return []
-    rows = np.concatenate([np.arange(starts[c], starts[c] + counts[c]) for c in chosen])
-    return _turned_boxes(body[:, rows].astype(np.float64), counts[chosen])
+    return _turned_boxes(solid, chosen, middle.astype(np.float64)) if len(chosen) else []
 
 
-def _turned_boxes(body: F64, counts: npt.NDArray[np.intp]) -> list[Detection]:
-    """Upright boxes, turned as their points are spread, about K bodies: points [3,N], the first
-    ``counts[0]`` of which are the first one's, and so on."""
+def _turned_boxes(solid: Solid, chosen: Index, middle: F64) -> list[Detection]:
+    """Upright boxes, turned as their points are spread, about K clusters of which the ``middle``
+    [3,.] is given."""
+    counts = solid.counts[chosen]
     starts = np.cumsum(counts) - counts
-    sums = np.add.reduceat(body[:2], starts, axis=1) / counts
-    x, y = body[:2] - np.repeat(sums, counts, axis=1)
+    body = solid.xyz.take(solid.rows_of(chosen.tolist()), axis=1)
+    # Small numbers, of which float32 holds enough digits, are what is left of the middles.
+    x, y = body[:2] - np.repeat(middle[:2, chosen], counts, axis=1).astype(np.float32)
+    off = np.stack([np.add.reduceat(v, starts) for v in (x, y)]) / counts
+    x, y = np.stack([x, y]) - np.repeat(off, counts, axis=1).astype(np.float32)
     xx, xy, yy = (np.add.reduceat(v, starts) for v in (x * x, x * y, y * y))
-    yaw = 0.5 * np.arctan2(2.0 * xy, xx - yy)
+    yaw = 0.5 * np.arctan2(2.0 * xy, xx - yy).astype(np.float64)
     c, s = np.cos(yaw), np.sin(yaw)
-    each_c, each_s = np.repeat(c, counts), np.repeat(s, counts)
-    turned = np.stack([each_c * x + each_s * y, each_c * y - each_s * x, body[2]])
-    low = np.minimum.reduceat(turned, starts, axis=1)
-    high = np.maximum.reduceat(turned, starts, axis=1)
-    m = (low + high) / 2.0
-    center = np.stack([sums[0] + c * m[0] - s * m[1], sums[1] + s * m[0] + c * m[1], m[2]], axis=1)
-    size = np.maximum(high - low, 0.1).T
-    sigma = np.concatenate([size / 4.0, np.full((len(size), 1), HEADING_UNKNOWN_SIGMA)], axis=1)
-    return [
-        Detection(
-            "unknown", UNKNOWN_SCORE, at, by, turn, np.zeros(2), "cluster", np.diag(off**2 + 0.0025)
-        )
-        for at, by, turn, off in zip(center, size, yaw.tolist(), sigma, strict=True)
-    ]
+    each_c, each_s = (np.repeat(v.astype(np.float32), counts) for v in (c, s))
+    turned = np.stack([each_c * x + each_s * y, each_c * y - each_s * x])
+    low = np.minimum.reduceat(turned, starts, axis=1).astype(np.float64)
+    high = np.maximum.reduceat(turned, starts, axis=1).astype(np.float64)
+    m, at = (low + high) / 2.0, middle[:2, chosen] + off
+    center = np.stack([at[0] + c * m[0] - s * m[1], at[1] + s * m[0] + c * m[1], middle[2, chosen]])
+    upright = (solid.high - solid.low)[2:, chosen]
+    size = np.maximum(np.concatenate([high - low, upright]), 0.1).T
+    covariance = np.zeros((len(chosen), 4, 4))
+    covariance[:, range(3), range(3)] = np.square(size / 4.0) + 0.0025
+    covariance[:, 3, 3] = HEADING_UNKNOWN_SIGMA**2 + 0.0025
+    still = np.zeros((len(chosen), 2))
+    rows = zip(center.T.copy(), size, yaw.tolist(), still, covariance, strict=True)
+    return [Detection("unknown", UNKNOWN_SCORE, *row[:4], "cluster", row[4]) for row in rows]
 
 
 def prior_of(label: str, kind: str) -> Prior:
