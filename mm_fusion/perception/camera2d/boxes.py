@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 F64 = npt.NDArray[np.float64]
+Index = npt.NDArray[np.intp]
 
 HEADINGS = 36
 POINTS = 64  # of an object that are looked at
@@ -28,7 +29,8 @@ FACE_FAR_M = 0.35  # a point further from the faces says no more than that it is
 FACE_WEIGHT = 12.0  # so many points' worth, however many there are: they are not independent
 EDGE_SIGMA = 0.08  # of the width of the camera's box
 EDGE_SIGMA_PX = 2.5
-EDGE_WORST = 9.0
+EDGE_WORST = 9.0  # of either edge, twice what it costs
+NEGLIGIBLE = 15.0  # hypotheses that cost so much more than the best weigh nothing
 HEADING_WEIGHT = 0.7  # of the road going where the robot goes
 OVERHANG_SIGMA_M = 0.2  # points beyond the box
 LEAST_SIGMA_M = 0.15
@@ -101,35 +103,39 @@ def fit(targets: list[Target]) -> list[Fitted]:
     if not targets:
         return []
     prior = targets[0].prior
-    points, valid = _padded(targets)
+    points, weight = _padded(targets)
     yaw: F64 = np.arange(HEADINGS, dtype=np.float64) * (np.pi / HEADINGS) - np.pi / 2.0
     axes = np.stack([np.cos(yaw), np.sin(yaw), -np.sin(yaw), np.cos(yaw)], -1).reshape(-1, 2, 2)
-    local = np.einsum("aij,mpj->maip", axes, points)  # [M,A,2,P]
-    low = np.where(valid, local, np.inf).min(axis=-1)
-    high = np.where(valid, local, -np.inf).max(axis=-1)  # [M,A,2]
+    local = np.einsum("aij,mjp->maip", axes, points)  # [M,A,2,P]
+    low, high = local.min(axis=-1), local.max(axis=-1)  # [M,A,2]
     sensor = np.einsum("aij,mj->mai", axes, np.array([t.sensor for t in targets]))
     side = np.where(sensor < low, -1.0, np.where(sensor > high, 1.0, 0.0))
     sizes, size_cost = _sizes(prior)  # [S,2], [S]
     center, overhang = _placed(low, high, side, sizes)  # [M,A,S,T,2], [M,A,S]
-    cost = _closeness(local, valid, low, high, side)[:, :, None, None]
+    cost = _closeness(local, weight, low, high, side)[:, :, None, None]
     cost = cost + (overhang + size_cost)[..., None] + _elsewhere(side)[:, :, None]
     cost = cost + HEADING_WEIGHT * np.sin(yaw)[:, None, None] ** 2
-    world = np.einsum("aji,mastj->masti", axes, center)
-    cost = cost + _edge_cost(targets, world, sizes, axes)
-    return [
-        _chosen(np.asarray(cost[m], np.float64), world[m], sizes, yaw) for m in range(len(targets))
-    ]
+    # What the camera's box could not make one of the best any more is not projected into it.
+    bound = cost.min(axis=(1, 2, 3)) + EDGE_WORST + NEGLIGIBLE
+    m, a, s, t = np.nonzero(cost <= bound[:, None, None, None])
+    world = np.einsum("nji,nj->ni", axes[a], center[m, a, s, t])
+    total = cost[m, a, s, t] + _edge_cost(targets, m, world, sizes[s], axes[a])
+    parts = np.split(np.arange(len(m)), np.searchsorted(m, np.arange(1, len(targets))))
+    return [_chosen(total[n], world[n], sizes[s[n]], yaw[a[n]]) for n in parts]
 
 
-def _padded(targets: list[Target]) -> tuple[F64, npt.NDArray[np.bool_]]:
-    """Points [M,P,2], and which of them are there [M,1,1,P]."""
+def _padded(targets: list[Target]) -> tuple[F64, F64]:
+    """Points [M,2,P], where there are fewer the first one again, and the weights [M,P] of their
+    mean."""
     count = max(len(t.points) for t in targets)
-    points = np.zeros((len(targets), count, 2))
-    valid = np.zeros((len(targets), 1, 1, count), np.bool_)
+    points = np.empty((len(targets), 2, count))
+    weight = np.zeros((len(targets), count))
     for m, target in enumerate(targets):
-        points[m, : len(target.points)] = target.points
-        valid[m, ..., : len(target.points)] = True
-    return points, valid
+        there = len(target.points)
+        points[m, :, :there] = target.points.T
+        points[m, :, there:] = target.points[:1].T
+        weight[m, :there] = min(there, FACE_WEIGHT) / there
+    return points, weight
 
 
 def _sizes(prior: Prior) -> tuple[F64, F64]:
@@ -167,44 +173,42 @@ def _elsewhere(side: F64) -> F64:
     return ELSEWHERE * ((side != 0)[..., None] & off).any(axis=2)
 
 
-def _closeness(local: F64, valid: npt.NDArray[np.bool_], low: F64, high: F64, side: F64) -> F64:
+def _closeness(local: F64, weight: F64, low: F64, high: F64, side: F64) -> F64:
     """How far the points are from the faces that are seen [M,A]."""
-    face = np.where(side < 0, low, high)[..., None]
-    away = np.where((side == 0)[..., None], np.inf, np.abs(local - face)).min(axis=2)
+    face = np.where(side < 0, low, np.where(side > 0, high, np.inf))[..., None]
+    away = np.abs(local - face).min(axis=2)
     away = np.minimum(away, FACE_FAR_M) / FACE_SIGMA_M
-    there = valid[:, 0]
-    count = there.sum(axis=-1)
-    mean = np.where(there, away**2, 0.0).sum(axis=-1) / count
-    return np.asarray(0.5 * mean * np.minimum(count, FACE_WEIGHT))
+    return np.asarray(0.5 * np.einsum("map,map,mp->ma", away, away, weight))
 
 
-def _edge_cost(targets: list[Target], center: F64, sizes: F64, axes: F64) -> F64:
-    """How badly boxes fill the camera's box from left to right [M,A,S,T]."""
-    signs = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]]) / 2.0
-    corner = np.einsum("aji,scj->asci", axes, sizes[:, None] * signs)  # [A,S,4,2]
-    cost = np.zeros(center.shape[:-1])
-    for m, t in enumerate(targets):
-        at = center[m][..., None, :] + corner[:, :, None]  # [A,S,T,4,2]
-        z = sum(t.z) / 2.0
-        p = t.pixel_from_base
-        w = at @ p[2, :2] + (p[2, 2] * z + p[2, 3])
-        u = (at @ p[0, :2] + (p[0, 2] * z + p[0, 3])) / np.maximum(w, 0.3)
-        sigma = EDGE_SIGMA * (t.edges[1] - t.edges[0]) + EDGE_SIGMA_PX
-        for n, found in enumerate((u.min(axis=-1), u.max(axis=-1))):
-            off = (np.clip(found, -0.5, t.width_px - 0.5) - t.edges[n]) / sigma
-            cost[m] += 0.5 * np.minimum(off**2, EDGE_WORST)
-    return cost
+def _edge_cost(targets: list[Target], m: Index, center: F64, sizes: F64, axes: F64) -> F64:
+    """How badly N boxes fill the camera's box of their target ``m`` [N] from left to right [N], 0
+    to EDGE_WORST; their centres and sizes [N,2], their axes [N,2,2]."""
+    p = np.array([t.pixel_from_base[[0, 2]] for t in targets])  # rows of u and of depth
+    z = np.array([sum(t.z) / 2.0 for t in targets])
+    flat = p[:, :, :2]
+    rest = p[:, :, 2] * z[:, None] + p[:, :, 3]
+    middle = np.einsum("nij,nj->in", flat[m], center) + rest[m].T  # [2,N]
+    ahead, aside = np.einsum("nij,nkj,nk->kin", flat[m], axes, sizes / 2.0)  # [2,N] each
+    corners = np.stack([ahead + aside, ahead - aside, -ahead - aside, aside - ahead])
+    corners += middle  # [4,2,N]
+    u = corners[:, 0] / np.maximum(corners[:, 1], 0.3)
+    edges = np.array([t.edges for t in targets])
+    width = np.array([t.width_px for t in targets]) - 0.5
+    sigma = EDGE_SIGMA * (edges[:, 1] - edges[:, 0]) + EDGE_SIGMA_PX
+    found = np.clip([u.min(axis=0), u.max(axis=0)], -0.5, width[m])
+    off = (found - edges[m].T) / sigma[m]
+    return np.asarray(0.5 * np.minimum(off * off, EDGE_WORST).sum(axis=0))
 
 
 def _chosen(cost: F64, center: F64, sizes: F64, yaw: F64) -> Fitted:
-    """The best hypothesis, its place averaged over those that do nearly as well."""
-    best = np.unravel_index(np.argmin(cost), cost.shape)
-    weight = np.exp(-(cost - cost[best]))
+    """The best of N hypotheses, its place averaged over those that do nearly as well."""
+    best = int(np.argmin(cost))
+    weight = np.exp(cost[best] - cost)
     weight /= weight.sum()
-    mean = np.einsum("ast,asti->i", weight, center)
-    off = center - mean
-    turn = (yaw - yaw[best[0]] + np.pi / 2) % np.pi - np.pi / 2
-    joint = np.concatenate([off, np.broadcast_to(turn[:, None, None, None], (*cost.shape, 1))], -1)
-    covariance = np.einsum("ast,asti,astj->ij", weight, joint, joint)
+    mean = weight @ center
+    turn = (yaw - yaw[best] + np.pi / 2) % np.pi - np.pi / 2
+    off = np.column_stack([center - mean, turn])
+    covariance = (off * weight[:, None]).T @ off
     covariance += np.diag([LEAST_SIGMA_M**2, LEAST_SIGMA_M**2, (np.pi / HEADINGS / 2) ** 2])
-    return Fitted(mean, sizes[best[1]], float(yaw[best[0]]), covariance)
+    return Fitted(mean, sizes[best], float(yaw[best]), covariance)
