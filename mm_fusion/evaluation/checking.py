@@ -132,7 +132,9 @@ def write_contract(text: str, model: Path, to: Path | None) -> str:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
-        raise ContractError(f"{path}: is there already, and is left as it is") from error
+        if to is not None:
+            raise ContractError(f"{path}: is there already, and is left as it is") from error
+        return f"not written: {path} is there already, and is another's; {hint}"
     except OSError as error:
         if to is not None:
             raise ContractError(f"{path}: cannot be written: {error.strerror}") from error

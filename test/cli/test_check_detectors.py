@@ -59,6 +59,22 @@ def test_a_folder_that_may_not_be_written_to_is_left_alone(
         folder.chmod(0o755)
 
 
+def test_a_file_of_the_same_name_that_is_no_contract_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GIVEN a network with a YAML of its authors beside it
+    WHEN it is checked
+    THEN it is recognized all the same, and told that no contract was written."""
+    path = write_detector(tmp_path / "yolo.onnx", {"output0": rows()})
+    theirs = tmp_path / "yolo.yaml"
+    theirs.write_text("nc: 80\nscales: {n: [0.5, 0.25, 1024]}\n")
+    assert main(["check-model", str(path), "--provider", "cpu", "--runs", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "head yolov8" in told
+    assert "not written" in told
+    assert theirs.read_text().startswith("nc: 80")
+
+
 def test_what_nobody_knows_is_an_error_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -167,8 +167,23 @@ def test_detr_with_a_score_per_class(tmp_path: Path) -> None:
     boxes[0, 4] = (0.5, 0.25, 0.5, 0.25)
     path = write_detector(tmp_path / "rt.onnx", {"logits": logits, "pred_boxes": boxes})
     network = opened(path)
-    assert network.contract.activation == "sigmoid"
+    c = network.contract
+    assert (c.activation, c.picture.fit) == ("sigmoid", "stretch")
+    assert (c.picture.mean, c.picture.std) == ((0.0,) * 3, (255.0,) * 3)  # as RT-DETR has it
     assert answer(network) == [("car", 0.75, [160.0, 80.0, 480.0, 240.0])]
+
+
+def test_detr_with_a_score_for_each_of_cocos_own_numbers(tmp_path: Path) -> None:
+    """RF-DETR: from 1 to 90, with ImageNet's mean taken off."""
+    labels = np.full((1, 300, 91), -20.0)
+    labels[0, 4, 3] = np.log(3.0)  # number 3 of COCO's own is a car
+    dets = np.full((1, 300, 4), 0.1)
+    dets[0, 4] = (0.5, 0.25, 0.5, 0.25)
+    told = {"dets": dets, "labels": labels}
+    network = opened(write_detector(tmp_path / "rf.onnx", told, (1, 3, 384, 384), "input"))
+    assert network.contract.activation == "sigmoid"
+    assert network.contract.picture.mean == (123.675, 116.28, 103.53)
+    assert answer(network) == [("car", 0.75, [96.0, 48.0, 288.0, 144.0])]
 
 
 def test_labels_boxes_scores(tmp_path: Path) -> None:
@@ -188,6 +203,28 @@ def test_boxes_suppressed_within_the_graph(tmp_path: Path) -> None:
     network = opened(write_detector(tmp_path / "v10.onnx", {"output0": rows}))
     assert network.contract.head == "end2end"
     assert answer(network) == [("car", 0.85, [10.0, 20.0, 110.0, 70.0])]
+
+
+@pytest.mark.parametrize("names", ["{0: 'car'}", "{0: 'car', 1: 'person'}"])
+def test_few_classes_suppressed_within_the_graph(tmp_path: Path, names: str) -> None:
+    """The last column are numbers of classes, as many scores as it might hold."""
+    rows = np.zeros((1, 300, 6))
+    rows[0, 0] = (10.0, 20.0, 110.0, 70.0, 0.85, 0.0)
+    notes = {"names": names}
+    network = opened(write_detector(tmp_path / "v26.onnx", {"output0": rows}, metadata=notes))
+    assert network.contract.head == "end2end"
+    assert answer(network) == [("car", 0.85, [10.0, 20.0, 110.0, 70.0])]
+
+
+def test_two_scores_are_no_number_of_a_class(tmp_path: Path) -> None:
+    """GIVEN Ultralytics' RT-DETR of two classes, whose [1,300,6] looks like the above
+    THEN it is told by scores that are no whole numbers."""
+    rows = np.full((1, 300, 6), 0.01)
+    rows[0, 3] = (0.5, 0.25, 0.5, 0.25, 0.9, 0.2)
+    notes = {"names": "{0: 'car', 1: 'person'}"}
+    network = opened(write_detector(tmp_path / "rtdetr.onnx", {"output0": rows}, metadata=notes))
+    assert network.contract.head == "yolov8"
+    assert answer(network) == [("car", 0.9, [160.0, 80.0, 480.0, 240.0])]
 
 
 def test_fastestdet(tmp_path: Path) -> None:

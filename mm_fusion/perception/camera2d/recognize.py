@@ -188,7 +188,11 @@ def _as_pair(
     probabilities = float(values.min()) >= 0.0 and float(values.max()) <= 1.0
     softmax = not probabilities and count == len(COCO) + len(COCO_GAPS) + 1
     pixels = float(np.abs(answers[box]).max()) > 4.0
-    normalized = _changed(picture, fit="stretch", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    normalized = _changed(picture, fit="stretch")
+    if count >= len(COCO) + len(COCO_GAPS):
+        # RT-DETR and D-FINE, who number COCO's classes to 80, want 0..1; DETR and those who go to
+        # 91 want ImageNet's mean taken off.
+        normalized = _changed(normalized, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     return {
         "head": "detr",
         "outputs": (names[score], names[box]),
@@ -216,7 +220,7 @@ def _as_single(
         found: dict[str, Any] | None = None
         if len(shape) == 4 and shape[1] > 5 and shape[2] * shape[3] < cells:
             found = _fastestdet(shape, picture)
-        elif len(shape) == 3 and shape[2] == 6 and noted != 1 and shape[1] <= 1000:
+        elif _is_end2end(shape, answer, cells):
             found = {"head": "end2end", "corners": "xyxy", "nms_iou": 1.0, "count": noted or 80}
         elif len(shape) == 3 and shape[2] >= 6 and shape[1] == 3 * cells:
             found = {"head": "yolov5", **YOLOV5_CUTS, "count": shape[2] - 5}
@@ -237,6 +241,12 @@ def _as_single(
                 found["coordinates"] = "normalized"
             return {"picture": picture, **found, "outputs": (name,)}
     return None
+
+
+def _is_end2end(shape: Sequence[Any], answer: Array, cells: int) -> bool:
+    """[1,N,6] that ends in the numbers of classes, not in scores."""
+    few = len(shape) == 3 and shape[2] == 6 and shape[1] <= 1000
+    return few and shape[1] not in (cells, 3 * cells) and bool((answer[..., 5] % 1.0 == 0.0).all())
 
 
 def _normalized(found: Mapping[str, Any], answer: Array) -> bool:
