@@ -118,10 +118,10 @@ def fit(targets: list[Target]) -> list[Fitted]:
     # What the camera's box could not make one of the best any more is not projected into it.
     bound = cost.min(axis=(1, 2, 3)) + EDGE_WORST + NEGLIGIBLE
     m, a, s, t = np.nonzero(cost <= bound[:, None, None, None])
-    world = np.einsum("nji,nj->ni", axes[a], center[m, a, s, t])
-    total = cost[m, a, s, t] + _edge_cost(targets, m, world, sizes[s], axes[a])
+    middle = center[m, a, s, t]
+    total = cost[m, a, s, t] + _edge_cost(targets, m, a, middle, sizes[s], axes)
     parts = np.split(np.arange(len(m)), np.searchsorted(m, np.arange(1, len(targets))))
-    return [_chosen(total[n], world[n], sizes[s[n]], yaw[a[n]]) for n in parts]
+    return [_chosen(total[n], middle[n], sizes[s[n]], yaw[a[n]], axes[a[n]]) for n in parts]
 
 
 def _padded(targets: list[Target]) -> tuple[F64, F64]:
@@ -181,34 +181,44 @@ def _closeness(local: F64, weight: F64, low: F64, high: F64, side: F64) -> F64:
     return np.asarray(0.5 * np.einsum("map,map,mp->ma", away, away, weight))
 
 
-def _edge_cost(targets: list[Target], m: Index, center: F64, sizes: F64, axes: F64) -> F64:
+def _edge_cost(
+    targets: list[Target], m: Index, a: Index, middle: F64, sizes: F64, axes: F64
+) -> F64:
     """How badly N boxes fill the camera's box of their target ``m`` [N] from left to right [N], 0
-    to EDGE_WORST; their centres and sizes [N,2], their axes [N,2,2]."""
+    to EDGE_WORST, from their headings' indices ``a`` [N], their middles in turned axes and their
+    sizes [N,2]; ``axes`` [A,2,2]."""
     p = np.array([t.pixel_from_base[[0, 2]] for t in targets])  # rows of u and of depth
     z = np.array([sum(t.z) / 2.0 for t in targets])
-    flat = p[:, :, :2]
-    rest = p[:, :, 2] * z[:, None] + p[:, :, 3]
-    middle = np.einsum("nij,nj->in", flat[m], center) + rest[m].T  # [2,N]
-    ahead, aside = np.einsum("nij,nkj,nk->kin", flat[m], axes, sizes / 2.0)  # [2,N] each
-    corners = np.stack([ahead + aside, ahead - aside, -ahead - aside, aside - ahead])
-    corners += middle  # [4,2,N]
-    u = corners[:, 0] / np.maximum(corners[:, 1], 0.3)
+    # What a metre along either axis of a box adds to both, and what they are where x and y are 0.
+    step = np.einsum("mij,akj->maki", p[:, :, :2], axes).reshape(-1, 4)
+    ahead_u, ahead_w, aside_u, aside_w = step.take(m * len(axes) + a, axis=0).T
+    start_u, start_w = (p[:, :, 2] * z[:, None] + p[:, :, 3]).take(m, axis=0).T
+    (x, y), (half_length, half_width) = middle.T, sizes.T / 2.0
+    corners = [(half_length, half_width), (half_length, -half_width)]
+    corners += [(-half_length, half_width), (-half_length, -half_width)]
+    u = [
+        (start_u + ahead_u * (x + i) + aside_u * (y + j))
+        / np.maximum(start_w + ahead_w * (x + i) + aside_w * (y + j), 0.3)
+        for i, j in corners
+    ]
     edges = np.array([t.edges for t in targets])
     width = np.array([t.width_px for t in targets]) - 0.5
     sigma = EDGE_SIGMA * (edges[:, 1] - edges[:, 0]) + EDGE_SIGMA_PX
-    found = np.clip([u.min(axis=0), u.max(axis=0)], -0.5, width[m])
-    off = (found - edges[m].T) / sigma[m]
+    found = np.clip([np.min(u, axis=0), np.max(u, axis=0)], -0.5, width.take(m))
+    off = (found - edges.T.take(m, axis=1)) / sigma.take(m)
     return np.asarray(0.5 * np.minimum(off * off, EDGE_WORST).sum(axis=0))
 
 
-def _chosen(cost: F64, center: F64, sizes: F64, yaw: F64) -> Fitted:
+def _chosen(cost: F64, middle: F64, sizes: F64, yaw: F64, axes: F64) -> Fitted:
     """The best of N hypotheses, its place averaged over those that do nearly as well."""
     best = int(np.argmin(cost))
-    weight = np.exp(cost[best] - cost)
+    near = np.flatnonzero(cost <= cost[best] + NEGLIGIBLE)
+    weight = np.exp(cost[best] - cost[near])
     weight /= weight.sum()
-    mean = weight @ center
-    turn = (yaw - yaw[best] + np.pi / 2) % np.pi - np.pi / 2
+    center = np.einsum("nji,nj->ni", axes[near], middle[near])
+    mean = (weight[:, None] * center).sum(axis=0)
+    turn = (yaw[near] - yaw[best] + np.pi / 2) % np.pi - np.pi / 2
     off = np.column_stack([center - mean, turn])
-    covariance = (off * weight[:, None]).T @ off
+    covariance = np.einsum("n,ni,nj->ij", weight, off, off)
     covariance += np.diag([LEAST_SIGMA_M**2, LEAST_SIGMA_M**2, (np.pi / HEADINGS / 2) ** 2])
     return Fitted(mean, sizes[best], float(yaw[best]), covariance)
