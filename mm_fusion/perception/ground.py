@@ -11,7 +11,7 @@ tall is told from one that holds a kerb at most.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import cv2
@@ -83,7 +83,7 @@ def find_ground(xyz: F32, config: GroundConfig) -> Ground:
 def _find(xyz: F32, config: GroundConfig) -> Ground:
     x, y, z = xyz
     cell, cells = _cells(x, y, CELL_M), _count(CELL_M) ** 2
-    height = z - _at(_surface(x, y, z, cell), x, y, cell)
+    height = z - _at(_surface(xyz, cell), x, y, cell)
     # The lowest near the surface of each cell and of those around it; a step is a kerb's.
     lowest = np.full(cells, np.float32(KERB_M))
     np.minimum.at(lowest, cell, np.where(height > -BELOW_M, height, np.float32(KERB_M)))
@@ -100,53 +100,56 @@ def _find(xyz: F32, config: GroundConfig) -> Ground:
 # ------------------------------------------------------------------------------- the surface
 
 
-def _surface(x: F32, y: F32, z: F32, cell: Index) -> F64:
-    """Planes (offset, slope along x, slope along y) [n,n,3] on the finest grid, about the origin
-    of the frame."""
+def _surface(xyz: F32, cell: Index) -> F32:
+    """Planes (offset at the frame's origin, slope along x, slope along y) [n*n,3] on the finest
+    grid."""
     low = np.full(_count(CELL_M) ** 2, NOTHING)
-    np.minimum.at(low, cell, z)
-    above = z - low.take(cell)
+    np.minimum.at(low, cell, xyz[2])
+    above = xyz[2] - low.take(cell)
     wall = np.zeros(len(low), np.bool_)
     wall[cell[above > WALL_M]] = True
     chosen = np.flatnonzero(above == 0.0)
-    seen = _Lowest(x[chosen], y[chosen], z[chosen], wall[cell[chosen]])
+    seen = _Lowest(xyz.take(chosen, axis=1), wall.take(cell.take(chosen)))
+    fine = _count(LEVELS[-1].spacing_m)
+    total = np.zeros((fine, fine, 3))
     for level in LEVELS:
-        seen.explain(level)
-    return _summed(seen.planes)
+        planes = seen.explain(level)
+        times = fine // len(planes)
+        total += planes.repeat(times, axis=0).repeat(times, axis=1)
+    return total.astype(np.float32).reshape(-1, 3)
 
 
 class _Lowest:
-    """The lowest points of the cells, and the planes that explain them so far."""
+    """The lowest points of the cells, and the surface that explains them so far."""
 
-    def __init__(self, x: F32, y: F32, z: F32, wall: Bools) -> None:
-        self._x, self._y, self._z = (v.astype(np.float64) for v in (x, y, z))
+    def __init__(self, xyz: F32, wall: Bools) -> None:
+        x, y, z = self._xyz = xyz.astype(np.float64)
         self._weight = np.where(wall, WALL_WEIGHT, 1.0)
-        self._surface = np.zeros(len(x))
-        self.planes: list[F64] = []
+        self._surface = np.zeros(len(z))
+        self._shapes: F64 = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y, x, x, x], axis=1)
 
-    def explain(self, level: Level) -> None:
-        """Add the planes of one grid."""
-        count, points = _count(level.spacing_m), len(self._x)
-        node = _cells(self._x, self._y, level.spacing_m)
-        middle = _middles(level.spacing_m)
-        dx, dy = self._x - middle[node // count], self._y - middle[node % count]
-        one, left = np.ones(points), self._z - self._surface
-        shapes = np.stack([one, dx, dy, left, dx * dx, dx * dy, dy * dy, dx * left, dy * left], -1)
+    def explain(self, level: Level) -> F64:
+        """The planes [n,n,3] of one grid: what they add to the surface."""
+        x, y, z = self._xyz
+        before, left = self._surface, z - self._surface
+        for n, column in enumerate((left, x * left, y * left)):
+            self._shapes[:, 6 + n] = column
         # Point by point, the node that it counts for: summing by node is a product with this.
-        each = np.arange(points + 1)
-        before = self._surface
+        count = _count(level.spacing_m)
+        node = _cells(x, y, level.spacing_m)
+        by_node = csc_array((left, node, np.arange(len(z) + 1)), shape=(count**2, len(z)))
         planes = np.zeros((count, count, 3))
         for _ in range(level.passes):
-            by_node = csc_array((self._weights(level), node, each), shape=(count**2, points))
-            planes = _planes((by_node @ shapes).reshape(count, count, -1), level)
+            by_node.data = self._weights(level)
+            planes = _planes((by_node @ self._shapes).reshape(count, count, -1), level)
             a, b, c = planes.reshape(-1, 3).take(node, axis=0).T
-            self._surface = before + a + b * dx + c * dy
-        self.planes.append(planes)
+            self._surface = before + a + b * x + c * y
+        return planes
 
     def _weights(self, level: Level) -> F64:
         """What is off the surface so far weighs less, above it more so than below: by the fourth
         power, and by the second."""
-        off = (self._z - self._surface) / level.above_m
+        off = (self._xyz[2] - self._surface) / level.above_m
         below = off < 0.0
         off = np.where(below, off / -BELOW, off * off)
         weight = np.where(below, 1.0, self._weight)
@@ -154,66 +157,36 @@ class _Lowest:
 
 
 def _planes(sums: F64, level: Level) -> F64:
-    """Planes [n,n,3] about the nodes from the sums [n,n,9] of w (1, x, y, r, xx, xy, yy, xr, yr),
-    each about its own node: the window's weighted least squares, with a prior of zero."""
-    # Sums about the node at the window's middle: those of a neighbour ``i`` nodes off along x
-    # and ``j`` along y, whose x count from a node i * spacing away.
-    h, reach = level.spacing_m, int(np.ceil(2.5 * level.window))
-    off: F64 = np.arange(-reach, reach + 1, dtype=np.float64)
-    g0: F64 = np.exp(-0.5 * np.square(off / level.window))
-    g1: F64 = g0 * off * h
-    g2: F64 = g0 * np.square(off * h)
-
-    def over(values: F64, along_x: F64, along_y: F64) -> F64:
-        constant = cv2.BORDER_CONSTANT
-        found = cv2.sepFilter2D(values, cv2.CV_64F, along_y, along_x, borderType=constant)
-        return np.moveaxis(np.atleast_3d(np.asarray(found, np.float64)), 2, 0).copy()
-
-    few = np.ascontiguousarray(sums[:, :, :4])
-    one = np.ascontiguousarray(sums[:, :, 0])
-    m, mx, my, mr, mxx, mxy, myy, mxr, myr = over(sums, g0, g0)
-    one_x, x_x, y_x, r_x = over(few, g1, g0)
-    one_y, x_y, y_y, r_y = over(few, g0, g1)
-    mx += one_x
-    my += one_y
-    mxx += 2.0 * x_x + over(one, g2, g0)[0]
-    mxy += x_y + y_x + over(one, g1, g1)[0]
-    myy += 2.0 * y_y + over(one, g0, g2)[0]
-    spread = PRIOR * (level.window * h) ** 2
-    return _solved((m + PRIOR, mx, my, mxx + spread, mxy, myy + spread), (mr, mxr + r_x, myr + r_y))
+    """Planes [n,n,3] from each node's own sums [n,n,9] of w (1, x, y, xx, xy, yy, r, xr, yr): the
+    window's weighted least squares about every node, with a prior of zero."""
+    window, prior = _window(level)
+    near = cv2.sepFilter2D(sums, cv2.CV_64F, window, window, borderType=cv2.BORDER_CONSTANT)
+    w, x, y, xx, xy, yy, r, xr, yr = np.moveaxis(np.asarray(near, np.float64) + prior, 2, 0)
+    middle_x, middle_y = x / w, y / w
+    xx, xy, yy = xx - middle_x * x, xy - middle_x * y, yy - middle_y * y
+    xr, yr = xr - middle_x * r, yr - middle_y * r
+    determinant = xx * yy - xy * xy
+    b = (xr * yy - yr * xy) / determinant
+    c = (yr * xx - xr * xy) / determinant
+    return np.stack([r / w - b * middle_x - c * middle_y, b, c], axis=-1)
 
 
-def _solved(matrix: Sequence[F64], right: Sequence[F64]) -> F64:
-    """Cramer's rule for many symmetric 3 x 3 systems at once."""
-    (a, b, c, d, e, f), (p, q, r) = matrix, right
-    cofactor = d * f - e * e, c * e - b * f, b * e - c * d
-    determinant = a * cofactor[0] + b * cofactor[1] + c * cofactor[2]
-    first = p * cofactor[0] + q * cofactor[1] + r * cofactor[2]
-    second = p * cofactor[1] + q * (a * f - c * c) + r * (b * c - a * e)
-    third = p * cofactor[2] + q * (b * c - a * e) + r * (a * d - b * b)
-    return np.stack([first, second, third], axis=-1) / determinant[..., None]
+@cache
+def _window(level: Level) -> tuple[F64, F64]:
+    """A level's Gaussian window over nodes; and the sums [n,n,9] of the prior, some cells without a
+    rest, spread about each node."""
+    reach = int(np.ceil(2.5 * level.window))
+    window: F64 = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / level.window))
+    x, y = np.meshgrid(_middles(level.spacing_m), _middles(level.spacing_m), indexing="ij")
+    spread = (level.window * level.spacing_m) ** 2
+    zero = np.zeros_like(x)
+    sums = [zero + 1.0, x, y, x * x + spread, x * y, y * y + spread, zero, zero, zero]
+    return window, PRIOR * np.stack(sums, axis=-1)
 
 
-def _summed(planes: Sequence[F64]) -> F64:
-    """The planes of all grids as one on the finest, about the frame's origin."""
-    fine_m = LEVELS[-1].spacing_m
-    middle = _middles(fine_m)
-    total = np.zeros((len(middle), len(middle), 3))
-    for level, own in zip(LEVELS, planes, strict=True):
-        times = round(level.spacing_m / fine_m)
-        off = middle - np.repeat(_middles(level.spacing_m), times)
-        each = own.repeat(times, axis=0).repeat(times, axis=1)
-        total += each
-        total[:, :, 0] += each[:, :, 1] * off[:, None] + each[:, :, 2] * off
-    total[:, :, 0] -= total[:, :, 1] * middle[:, None] + total[:, :, 2] * middle
-    return total
-
-
-def _at(planes: F64, x: F32, y: F32, cell: Index) -> F32:
+def _at(planes: F32, x: F32, y: F32, cell: Index) -> F32:
     """The surface's z at points in these cells."""
-    times = round(LEVELS[-1].spacing_m / CELL_M)
-    by_cell = planes.astype(np.float32).repeat(times, axis=0).repeat(times, axis=1).reshape(-1, 3)
-    a, b, c = by_cell.take(cell, axis=0).T
+    a, b, c = planes.take(_node_of_cell().take(cell), axis=0).T
     return np.asarray(a + b * x + c * y)
 
 
@@ -222,6 +195,14 @@ def _at(planes: F64, x: F32, y: F32, cell: Index) -> F32:
 
 def _count(spacing_m: float) -> int:
     return round(2 * HALF_M / spacing_m)
+
+
+@cache
+def _node_of_cell() -> Index:
+    """The node of the finest grid that each cell belongs to."""
+    times = round(LEVELS[-1].spacing_m / CELL_M)
+    node = np.arange(_count(CELL_M)) // times
+    return np.add.outer(node * _count(LEVELS[-1].spacing_m), node).reshape(-1)
 
 
 def _middles(spacing_m: float) -> F64:

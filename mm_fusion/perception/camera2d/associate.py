@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from mm_fusion.perception.camera2d.boxes import Prior
-from mm_fusion.perception.camera2d.solid import Solid
+from mm_fusion.perception.camera2d.solid import Solid, runs
 
 F64 = npt.NDArray[np.float64]
 F32 = npt.NDArray[np.float32]
@@ -71,9 +71,12 @@ class Match(NamedTuple):
 def cut_off(box: F64, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """Which sides [4] (left, top, right, bottom) of a box the border of a picture of ``size``
     (width, height) cuts off. Detectors hardly ever draw a box up to the very border."""
-    near = BORDER_PX + BORDER_SHARE * np.tile(box[2:] - box[:2], 2)
-    to_border = np.concatenate([box[:2] + 0.5, np.array(size) - 0.5 - box[2:]])
-    return np.asarray(to_border < near)
+    left, top, right, bottom = box.tolist()
+    wide = BORDER_PX + BORDER_SHARE * (right - left)
+    tall = BORDER_PX + BORDER_SHARE * (bottom - top)
+    beyond = size[0] - 0.5 - right, size[1] - 0.5 - bottom
+    near = (left + 0.5 < wide, top + 0.5 < tall, beyond[0] < wide, beyond[1] < tall)
+    return np.array(near)
 
 
 def in_view(pixel_from_base: F64, size: tuple[int, int], solid: Solid) -> InView:
@@ -180,8 +183,7 @@ def _candidates(s: Seen, view: InView, focal_px: float, size_px: tuple[int, int]
     u, v = view.extent[2:]
     rows = np.flatnonzero((u >= left) & (u <= right) & (v >= top) & (v <= bottom))
     labels = view.labels.take(rows)
-    starts = np.flatnonzero(np.diff(labels, prepend=-1))
-    counts = np.diff(starts, append=len(rows))
+    starts, counts = runs(labels)
     names = labels[starts]
     if not len(rows):
         nobody = np.zeros((0, 0), np.bool_)
@@ -209,9 +211,8 @@ def _candidates(s: Seen, view: InView, focal_px: float, size_px: tuple[int, int]
         nearer = 0.0 if cut else -off / np.hypot(sigma, NEARER_SIGMA)
         off = np.where(off > 0.0, off / np.hypot(sigma, RANGE_SIGMA), nearer)
         score = score * np.maximum(np.exp(-0.5 * off**2), WORST_RANGE)
-    return _Candidates(
-        names, np.asarray(score), near.astype(np.float32), parts, np.split(rows, starts[1:])
-    )
+    each = [rows[i : i + n] for i, n in zip(starts.tolist(), counts.tolist(), strict=True)]
+    return _Candidates(names, np.asarray(score), near.astype(np.float32), parts, each)
 
 
 def _parts(

@@ -12,6 +12,7 @@ All objects of a set are fitted in one go: M objects, A headings, P points, H si
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -120,8 +121,7 @@ def fit(targets: list[Target]) -> list[Fitted]:
     m, a, s, t = np.nonzero(cost <= bound[:, None, None, None])
     middle = center[m, a, s, t]
     total = cost[m, a, s, t] + _edge_cost(targets, m, a, middle, sizes[s], axes)
-    parts = np.split(np.arange(len(m)), np.searchsorted(m, np.arange(1, len(targets))))
-    return [_chosen(total[n], middle[n], sizes[s[n]], yaw[a[n]], axes[a[n]]) for n in parts]
+    return _chosen(m, total, middle, sizes[s], yaw[a], axes[a])
 
 
 def _padded(targets: list[Target]) -> tuple[F64, F64]:
@@ -138,6 +138,7 @@ def _padded(targets: list[Target]) -> tuple[F64, F64]:
     return points, weight
 
 
+@cache
 def _sizes(prior: Prior) -> tuple[F64, F64]:
     """Hypotheses of (length, width) [S,2] and how unusual they are [S]."""
     length, width = np.meshgrid(prior.lengths, prior.widths, indexing="ij")
@@ -209,16 +210,24 @@ def _edge_cost(
     return np.asarray(0.5 * np.minimum(off * off, EDGE_WORST).sum(axis=0))
 
 
-def _chosen(cost: F64, middle: F64, sizes: F64, yaw: F64, axes: F64) -> Fitted:
-    """The best of N hypotheses, its place averaged over those that do nearly as well."""
-    best = int(np.argmin(cost))
-    near = np.flatnonzero(cost <= cost[best] + NEGLIGIBLE)
-    weight = np.exp(cost[best] - cost[near])
-    weight /= weight.sum()
+def _chosen(m: Index, cost: F64, middle: F64, sizes: F64, yaw: F64, axes: F64) -> list[Fitted]:
+    """The best hypothesis of every target, its place averaged over those that do nearly as well;
+    of N hypotheses in the order of their targets ``m``, at least one of each."""
+    starts = np.searchsorted(m, np.arange(m[-1] + 1))
+    lowest = np.minimum.reduceat(cost, starts)
+    near = np.flatnonzero(cost <= lowest[m] + NEGLIGIBLE)
+    at = m[near]
+    starts = np.searchsorted(at, np.arange(m[-1] + 1))
+    first = np.flatnonzero(cost[near] == lowest[at])
+    best = near[first[np.searchsorted(at[first], np.arange(m[-1] + 1))]]
+    weight = np.exp(lowest[at] - cost[near])
+    weight /= np.add.reduceat(weight, starts)[at]
     center = np.einsum("nji,nj->ni", axes[near], middle[near])
-    mean = (weight[:, None] * center).sum(axis=0)
-    turn = (yaw[near] - yaw[best] + np.pi / 2) % np.pi - np.pi / 2
-    off = np.column_stack([center - mean, turn])
-    covariance = np.einsum("n,ni,nj->ij", weight, off, off)
-    covariance += np.diag([LEAST_SIGMA_M**2, LEAST_SIGMA_M**2, (np.pi / HEADINGS / 2) ** 2])
-    return Fitted(mean, sizes[best], float(yaw[best]), covariance)
+    mean = np.add.reduceat(weight[:, None] * center, starts)
+    turn = (yaw[near] - yaw[best][at] + np.pi / 2) % np.pi - np.pi / 2
+    off = np.column_stack([center - mean[at], turn])
+    spread = np.add.reduceat(weight[:, None, None] * off[:, :, None] * off[:, None], starts)
+    spread += np.diag([LEAST_SIGMA_M**2, LEAST_SIGMA_M**2, (np.pi / HEADINGS / 2) ** 2])
+    return [
+        Fitted(*found) for found in zip(mean, sizes[best], yaw[best].tolist(), spread, strict=True)
+    ]

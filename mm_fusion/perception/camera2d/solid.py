@@ -51,8 +51,7 @@ def solid_of(xyz: F32, ground: Ground, range_m: float, sensor: F64) -> Solid:
     order = np.argsort(labels.astype(short), kind="stable")
     order = order[len(order) - np.count_nonzero(labels) :]
     labels, rows = labels.take(order), rows.take(order)
-    starts = np.flatnonzero(np.diff(labels, prepend=0))
-    counts = np.diff(starts, append=len(labels))
+    starts, counts = runs(labels)
     points = xyz.take(rows, axis=1)
     low = high = np.zeros((3, 0), np.float32)
     if len(starts):
@@ -60,3 +59,11 @@ def solid_of(xyz: F32, ground: Ground, range_m: float, sensor: F64) -> Solid:
         high = np.maximum.reduceat(points, starts, axis=1)
     names = np.repeat(np.arange(len(starts), dtype=np.int32), counts)
     return Solid(points, ground.height_m.take(rows), names, starts, counts, low, high)
+
+
+def runs(names: I32) -> tuple[Index, Index]:
+    """Where equal ones of N sorted names begin, and how many of them there are."""
+    ends = np.append(np.flatnonzero(names[1:] != names[:-1]) + 1, len(names))
+    starts = np.zeros(len(ends), np.intp)
+    starts[1:] = ends[:-1]
+    return (starts, ends - starts) if len(names) else (starts[:0], starts[:0])
