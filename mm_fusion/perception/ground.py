@@ -186,8 +186,13 @@ def _window(level: Level) -> tuple[F64, F64]:
 
 def _at(planes: F32, x: F32, y: F32, cell: Index) -> F32:
     """The surface's z at points in these cells."""
-    a, b, c = planes.take(_node_of_cell().take(cell), axis=0).T
-    return np.asarray(a + b * x + c * y)
+    node = _node_of_cell().take(cell)
+    a, b, c = (column.take(node) for column in planes.T.copy())
+    b *= x
+    c *= y
+    a += b
+    a += c
+    return a
 
 
 # ---------------------------------------------------------------------------------- the grids
@@ -212,9 +217,11 @@ def _middles(spacing_m: float) -> F64:
 def _cells(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], spacing_m: float) -> Index:
     """The cell of each point, x major; the outermost take what lies beyond."""
     count = _count(spacing_m)
-    column, row = (
-        np.clip((v + HALF_M) * (1.0 / spacing_m), 0.0, count - 1.0).astype(np.int32) for v in (x, y)
-    )
-    column *= count
-    column += row
-    return column.astype(np.intp)  # what numpy looks up without converting it every time
+    column, row = v = np.stack([x, y])
+    v += HALF_M
+    v *= 1.0 / spacing_m
+    np.clip(v, 0.0, count - 1.0, out=v)
+    cell = column.astype(np.intp)  # what numpy looks up without converting it every time
+    cell *= count
+    cell += row.astype(np.intp)
+    return cell

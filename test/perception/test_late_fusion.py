@@ -13,7 +13,6 @@ from mm_fusion.geometry import RigidTransform, box_corners, project
 from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.camera2d.associate import Seen
 from mm_fusion.perception.camera2d.bodies import Look
-from mm_fusion.perception.camera2d.clusters import cluster
 from mm_fusion.perception.camera2d.contract import CameraContract, PictureInput
 from mm_fusion.perception.camera2d.locate import Unnamed, locate, prior_of
 from mm_fusion.perception.camera2d.network import CameraNetwork, Eye, blob
@@ -272,22 +271,6 @@ def test_clusters_without_a_name_are_unknown_obstacles() -> None:
 def test_no_points_and_no_boxes_is_nothing() -> None:
     assert located([], []) == []
     assert located([], [np.zeros((0, 3))], Unnamed()) == []
-
-
-# ------------------------------------------------------------------------------- clusters
-
-
-def test_clusters_join_what_is_near_and_part_what_is_apart() -> None:
-    """Also across the seam behind the sensor, and with wider gaps farther away."""
-    x = np.array([5.0, 5.0, 5.0, -8.0, -8.0, 40.0, 40.0, 70.0], np.float32)
-    y = np.array([0.0, 0.2, 1.5, 0.05, -0.05, 0.0, 0.5, 0.0], np.float32)
-    a, b, c, d, e, f, g, h = cluster(x, y, 60.0).tolist()
-    assert a == b
-    assert a != c
-    assert d == e
-    assert f == g
-    assert h == 0
-    assert len({a, c, d, f}) == 4
 
 
 # --------------------------------------------------------------------------------- riders
