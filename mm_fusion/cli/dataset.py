@@ -68,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     light = one.add_mutually_exclusive_group()
     light.add_argument("--night", action="store_true", help="by night only")
     light.add_argument("--day", action="store_true", help="by day only")
+    one.add_argument(
+        "--country", type=float, default=0.35, help="share of drives that lead out of town (0.35)"
+    )
     one.add_argument("--previous", action="store_true", help="store the sweep before as well")
     add_config_arguments(parser)
     add_json_argument(parser)
@@ -130,13 +133,17 @@ def _plan(args: argparse.Namespace) -> tuple[dict[str, Any], list[Any], int]:
 
     limit = args.frames or sys.maxsize
     night = True if args.night else False if args.day else None
-    wanted = Wanted(args.lidar or "", args.weather or "", night, args.pixels, args.previous)
+    wanted = Wanted(
+        args.lidar or "", args.weather or "", night, args.pixels, args.previous, args.country
+    )
     if args.sim:
         total = args.frames or 1000
         options = writing.options_of("sim", seed=args.seed, wanted=wanted)
         return options, writing.sim_jobs(total, args.seed, wanted), total
     if wanted != Wanted(pixels=args.pixels):
-        raise ConfigError("--lidar, --weather, --night, --day and --previous go with --sim only")
+        raise ConfigError(
+            "--lidar, --weather, --night, --day, --country and --previous go with --sim only"
+        )
     if args.bag is not None:
         options = writing.options_of("bag", bag=args.bag.resolve(), pixels=args.pixels)
         jobs: list[Any] = [writing.BagJob(args.bag, load_config(args), args.pixels, limit)]

@@ -137,6 +137,7 @@ def variant_jobs(folder: Path, limit: int, names: Sequence[str]) -> tuple[list[J
         known = ", ".join(VARIANTS)
         raise ConfigError(f"--only: {', '.join(unknown)}: no such variant; there are {known}")
     count = min(len(list(folder.glob("*.npz"))), limit)
+    made.setdefault("country", 0.0)  # sets of before there was any
     wanted = Wanted(**{f.name: made[f.name] for f in fields(Wanted) if f.name in made})
     starts = range(0, count, FRAMES_PER_DRIVE)
     jobs: list[Job] = [

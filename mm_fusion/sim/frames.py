@@ -265,7 +265,7 @@ def write_drive(
     if all(name.exists() for name in names):
         return 0
     rng = np.random.default_rng([seed, drive])
-    world = build_world(rng, EXTENT_M, DRIVE_S, random_demand(rng))
+    world = build_world(rng, EXTENT_M, DRIVE_S, random_demand(rng), country=wanted.country)
     written = 0
     for k, (name, t) in enumerate(zip(names, frame_times(world), strict=False)):
         if name.exists():

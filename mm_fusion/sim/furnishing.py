@@ -11,6 +11,7 @@ from mm_fusion.sim.materials import MaterialTable
 from mm_fusion.sim.mesh import Mesh
 from mm_fusion.sim.models import ObjectModel
 from mm_fusion.sim.people import PeopleFactory
+from mm_fusion.sim.roadside import RoadsideFactory
 from mm_fusion.sim.scenery import SceneryFactory
 from mm_fusion.sim.town import StandingObject, Style, Town, lay_ground
 from mm_fusion.sim.trucks import TruckFactory
@@ -20,8 +21,10 @@ F64 = npt.NDArray[np.float64]
 Rng = np.random.Generator
 
 
-def build_town(rng: Rng, extent_m: float, slope: float | None = None) -> Town:
-    """Draw a town within ``extent_m`` of the origin; ``slope`` as in Layout."""
+def build_town(rng: Rng, extent_m: float, slope: float | None = None, country: float = 0.0) -> Town:
+    """Draw a town within ``extent_m`` of the origin; ``slope`` as in Layout. ``country`` is the
+    chance that it is open country for a good part; what it draws for that leaves ``rng`` alone."""
+    wild = rng.spawn(1)[0]
     layout, table = Layout(rng, extent_m, slope), MaterialTable()
     style = Style(
         parked=float(rng.choice([0.05, 0.3, 0.6, 0.85])),
@@ -32,6 +35,7 @@ def build_town(rng: Rng, extent_m: float, slope: float | None = None) -> Town:
         markings=bool(rng.random() < 0.75),
         large_per_m=float(rng.uniform(0.005, 0.06)),
         green=float(rng.choice([0.0, 0.3, 0.7, 0.95])),
+        country=float(wild.choice([0.4, 0.8, 1.0])) if wild.random() < country else 0.0,
     )
     town = Town(layout, table, style)
     make, cars = SceneryFactory(table, rng), CarFactory(table, rng)
@@ -44,10 +48,20 @@ def build_town(rng: Rng, extent_m: float, slope: float | None = None) -> Town:
     town.idlers = [people.pedestrian(standing=True) for _ in range(16)]
     town.cyclists = [people.cyclist() for _ in range(10)]
     lay_ground(town, make, rng)
+    roadside = None
+    if style.country:
+        plants = SceneryFactory(table, wild)
+        roadside = RoadsideFactory(table, wild, plants, PeopleFactory(table, wild))
     for block in layout.blocks:
         for index, street in enumerate(block.streets):
             if street is not None:
-                Side(town, block, index, street, rng).furnish(make, people, clutter)
+                side = Side(town, block, index, street, rng)
+                if roadside is not None and wild.random() < style.country:
+                    Countryside(town, block, index, street, wild).grow(roadside)
+                    continue
+                side.furnish(make, people, clutter)
+                if roadside is not None and wild.random() < 0.3:
+                    side.stand_bicycles(roadside.bicycles())
     return town
 
 
@@ -68,6 +82,11 @@ class Side:
         self._large_things(clutter)
         self._park_cars()
         self._idle_people()
+
+    def stand_bicycles(self, bicycles: Mesh) -> None:
+        """A stand of bicycles somewhere along the pavement."""
+        s = float(self._rng.uniform(0.2, 0.8)) * self._length
+        self._put(bicycles, s, self._town.layout.pavement_m - 0.4)
 
     def _pose(self, s: float, d: float, yaw: float) -> tuple[F64, float]:
         plan = self._corner + s * self._along + d * self._inwards
@@ -233,3 +252,79 @@ class Side:
                 model = self._town.idlers[int(rng.integers(len(self._town.idlers)))]
                 self._label(model, s, d, float(rng.uniform(-np.pi, np.pi)))
                 s, d = s + 0.8, d + float(rng.uniform(-0.3, 0.3))
+
+
+class Countryside(Side):
+    """One side of a block outside the town: woods, scrub, fields, banks, walls; no pavement's
+    furniture, now and then a guard rail, seldom a parked car."""
+
+    def grow(self, roadside: RoadsideFactory) -> None:
+        """Fill the side."""
+        make, rng = roadside.make, self._rng
+        s, end = 3.0, self._length - 3.0
+        while s < end - 4.0:
+            width = min(float(rng.uniform(8.0, 40.0)), end - s)
+            kind, near = float(rng.random()), float(rng.uniform(0.3, 4.0))
+            if kind < 0.35:
+                self._wood(roadside, (s, s + width), near)
+            elif kind < 0.6:
+                self._scrub(roadside, make, (s, s + width), near)
+            elif kind < 0.75:
+                deep = float(rng.uniform(4.0, 12.0))
+                self._put(make.bank(width, deep), s + width / 2, near)
+                self._scrub(roadside, make, (s, s + width), near + 0.2 * deep)
+            elif kind < 0.87:
+                self._put(roadside.ivy_wall(width), s + width / 2, near)
+            elif kind < 0.92:
+                self._put(roadside.noise_barrier(width), s + width / 2, near + 1.0)
+            s += width
+        if rng.random() < 0.45:
+            first, last = np.sort(rng.uniform(3.0, self._length - 3.0, 2))
+            if last - first > 6.0:
+                rail = roadside.guard_rail(float(last - first))
+                self._put(rail, float(first + last) / 2, float(rng.uniform(0.1, 0.8)))
+        self._posts(make)
+        if rng.random() < 0.4:
+            self._park_cars()
+
+    def _wood(self, roadside: RoadsideFactory, span: tuple[float, float], near: float) -> None:
+        rng, width = self._rng, span[1] - span[0]
+        for _ in range(int(width * rng.uniform(0.3, 0.8))):
+            d = near + float(rng.exponential(3.5))
+            self._put(roadside.trunk(), float(rng.uniform(*span)), d, float(rng.uniform(0, 6.3)))
+        for _ in range(int(width * rng.uniform(0.3, 1.2))):
+            d = near + float(rng.exponential(2.5)) - 0.5
+            self._plant(roadside.undergrowth(), float(rng.uniform(*span)), d)
+
+    def _scrub(
+        self,
+        roadside: RoadsideFactory,
+        make: SceneryFactory,
+        span: tuple[float, float],
+        near: float,
+    ) -> None:
+        rng, width = self._rng, span[1] - span[0]
+        for _ in range(int(width * rng.uniform(0.05, 0.7))):
+            d = near + float(rng.exponential(2.0)) - 0.5
+            grown = rng.random()
+            plant = roadside.undergrowth() if grown < 0.8 else make.bush()
+            if grown > 0.9:
+                plant = make.thicket(float(rng.uniform(1.5, 6.0)))
+            self._plant(plant, float(rng.uniform(*span)), d)
+
+    def _plant(self, plant: Mesh, s: float, d: float) -> None:
+        """Put it there, turned somehow, but no further out than where it grows over the kerb."""
+        yaw = float(self._rng.uniform(-np.pi, np.pi))
+        x, y = plant.vertices[:, 0], plant.vertices[:, 1]
+        outwards = -float((np.sin(yaw) * x + np.cos(yaw) * y).min())
+        self._put(plant, s, max(d, outwards - 0.3), yaw)
+
+    def _posts(self, make: SceneryFactory) -> None:
+        """Signs and lamps where a country road has them."""
+        rng = self._rng
+        for _ in range(rng.poisson(0.015 * self._length)):
+            yaw = float(rng.choice([0, np.pi])) + float(rng.normal(scale=0.1))
+            self._put(make.sign(), float(rng.uniform(5, self._length - 5)), 0.5, yaw)
+        if rng.random() < 0.3:
+            for s in np.arange(8.0, self._length - 6.0, 28.0):
+                self._put(make.lamp(), float(s), 0.5)

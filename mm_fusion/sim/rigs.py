@@ -52,6 +52,7 @@ class Wanted:
     night: bool | None = None
     pixels: int = PIXELS
     previous: bool = False
+    country: float = 0.35  # share of drives that lead out of town
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -62,6 +63,8 @@ class Wanted:
                 raise ConfigError(f"{name}: must be one of {', '.join(known)}, got '{value}'")
         if not 10_000 <= self.pixels <= 2_000_000:
             raise ConfigError(f"pixels: must be between 10000 and 2000000, got {self.pixels}")
+        if not 0.0 <= self.country <= 1.0:
+            raise ConfigError(f"country: must be between 0 and 1, got {self.country}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -41,6 +41,7 @@ class Style:
     markings: bool
     large_per_m: float = 0.0  # unlabelled things of a car's size
     green: float = 0.0  # share of gardens and open ground that is overgrown
+    country: float = 0.0  # share of blocks' sides that are woods, fields and banks
 
 
 @dataclass(eq=False)

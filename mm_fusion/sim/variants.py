@@ -91,7 +91,7 @@ def write_drive_variants(
     if not any(jobs.values()):
         return 0
     rng = np.random.default_rng([seed, drive])
-    world = build_world(rng, EXTENT_M, DRIVE_S, random_demand(rng))
+    world = build_world(rng, EXTENT_M, DRIVE_S, random_demand(rng), country=wanted.country)
     written = 0
     for k, (number, t) in enumerate(zip(frames, frame_times(world), strict=False)):
         path = folder / f"{number:06d}.npz"

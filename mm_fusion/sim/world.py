@@ -248,12 +248,13 @@ def build_world(
     threads: int = 1,
     slope: float | None = None,
     named_scenery: bool = False,
+    country: float = 0.0,
 ) -> World:
     """Draw a town, a route for the ego vehicle of up to ``turns`` turns, and its traffic.
 
-    ``slope`` is that of Layout, ``named_scenery`` that of World.
+    ``slope`` is that of Layout, ``named_scenery`` that of World, ``country`` that of build_town.
     """
-    town = build_town(rng, extent_m, slope)
+    town = build_town(rng, extent_m, slope, country)
     path = ego_route(town, rng, demand.ego_speed_ms * duration_s + 20.0, turns)
     way, movers = drive_traffic(town, rng, path, demand, duration_s)
     ego = EgoMotion(town.layout, path, way, STEP_S)

@@ -3,7 +3,8 @@
 Focal losses leave scores that rank well and mean little. Over frames that were not trained on, the
 logit of every box is set against whether an object of its class is within MATCH_M of it; a
 logistic curve per class (Platt, 1999) then goes into the graph. The threshold is the score at
-which F1, over all classes, is largest.
+which F1, over all classes, is largest where false boxes are STREET_FALSE_BOXES times as frequent
+as in the frames: streets hold more that looks like a vehicle than any simulation does.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from mm_fusion.training.validate import MODES, batches, predict, truth_of
 F64 = npt.NDArray[np.float64]
 MATCH_M = 2.0
 MIN_HITS = 10  # of a class, to tell a curve from
+# What false boxes were more frequent in 33 labelled frames of real streets than in simulated ones,
+# per right one: 3.8 times with both senses, 5.6 times with the LIDAR alone; the lower, rounded.
+STREET_FALSE_BOXES = 3.0
 PRIOR = 1e-4  # how much the curve clings to what the network says, per box
 
 
@@ -90,8 +94,10 @@ def curve(score: F64, hit: npt.NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def best_threshold(chance: F64, hit: npt.NDArray[np.bool_], objects: int) -> float:
-    """The chance from which on F1 is largest, rounded to 0.01."""
+    """The chance from which on F1 is largest if every false box stood for STREET_FALSE_BOXES;
+    rounded to 0.01."""
     order = np.argsort(-chance, kind="stable")
     right = np.cumsum(hit[order])
-    f1 = 2.0 * right / (np.arange(1, len(order) + 1) + max(objects, 1))
+    false = STREET_FALSE_BOXES * (np.arange(1, len(order) + 1) - right)
+    f1 = 2.0 * right / (right + false + max(objects, 1))
     return round(float(chance[order][int(np.argmax(f1))]), 2)

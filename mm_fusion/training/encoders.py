@@ -78,6 +78,10 @@ class EfficientNetLite0(nn.Module):
                 maps.append(x)
         return maps
 
+    def late_parameters(self) -> list[nn.Parameter]:
+        """What lies between stride 8 and stride 16: small maps, so that it is cheap to train."""
+        return list(self.blocks[self.ends[2] + 1 :].parameters())
+
     def load_imagenet(self) -> None:
         """Take ImageNet weights. Raises ConfigError where their package is not installed.
 

@@ -387,11 +387,14 @@ class FusionNet(nn.Module):
         self.register_buffer("score_scale", torch.ones(len(CLASSES)))
         self.register_buffer("score_shift", torch.zeros(len(CLASSES)))
 
-    def freeze_trunk(self) -> None:
-        """Keep the image trunk's weights and statistics as they are from now on."""
+    def freeze_trunk(self, but_late: bool = False) -> None:
+        """Keep the image trunk's weights and statistics as they are from now on; ``but_late``
+        lets the weights beyond stride 8 learn."""
         if self.senses != "lidar":
             self.image.trunk.requires_grad_(False)
             self.image.trunk_learns = False
+            for parameter in self.image.trunk.late_parameters() if but_late else ():
+                parameter.requires_grad_(True)
 
     def forward(
         self,

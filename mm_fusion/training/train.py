@@ -39,6 +39,7 @@ from mm_fusion.training.network_torch import SENSES, FusionNet
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 LOG_EVERY_STEPS = 20
+LATE_TRUNK_RATE = 0.3  # of the learning rate: what ImageNet taught is not to be lost
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class TrainSettings:
     encoder: str = LITE0
     fresh_encoder: bool = False
     train_trunk: bool = False  # ImageNet's features serve as they are, and see real streets too
+    train_late_trunk: bool = False  # only what comes after stride 8 learns, and slowly
     init: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -71,6 +73,8 @@ class TrainSettings:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.senses not in SENSES:
             raise ConfigError(f"senses must be one of {', '.join(SENSES)}, not {self.senses}")
+        if self.train_late_trunk and self.encoder != LITE0:
+            raise ConfigError(f"train_late_trunk goes with the encoder {LITE0} only")
         if self.batch % self.workers:
             raise ConfigError(f"batch {self.batch} must be a multiple of workers {self.workers}")
 
@@ -104,24 +108,32 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
     return settings.learning_rate * min(1.0, rise, fall)
 
 
-def new_state(settings: TrainSettings) -> State:
-    """Weights from the seed, from ImageNet for the trunk, and from ``settings.init``."""
+def new_state(settings: TrainSettings, empty: bool = False) -> State:
+    """Weights from the seed, from ImageNet for the trunk, and from ``settings.init``; ``empty``
+    leaves out the last two, for a state that a checkpoint is about to fill."""
     torch.manual_seed(settings.seed)
-    pretrained = not settings.fresh_encoder and not any(map(brings_trunk, settings.init))
-    net = FusionNet(senses=settings.senses, encoder=settings.encoder, pretrained=pretrained)
-    for path in settings.init:
+    trunk = settings.fresh_encoder or any(map(brings_trunk, () if empty else settings.init))
+    net = FusionNet(
+        senses=settings.senses, encoder=settings.encoder, pretrained=not (trunk or empty)
+    )
+    for path in () if empty else settings.init:
         take_weights(net, Path(path))
     if not (settings.train_trunk or settings.fresh_encoder):
-        net.freeze_trunk()
+        net.freeze_trunk(but_late=settings.train_late_trunk)
     net = net.to(memory_format=torch.channels_last)  # a quarter faster on CPUs
     learned = [p for p in net.parameters() if p.requires_grad]
-    decayed = [p for p in learned if p.ndim > 1]
-    others = [p for p in learned if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others}],
-        lr=settings.learning_rate,
-        weight_decay=0.0,
-    )
+    late_learns = settings.train_late_trunk and settings.senses != "lidar"
+    slow = set(net.image.trunk.parameters()) if late_learns else set()
+    groups = [
+        {
+            "params": [p for p in learned if (p.ndim > 1) == wide and (p in slow) == late],
+            "weight_decay": settings.weight_decay if wide else 0.0,
+            "share": LATE_TRUNK_RATE if late else 1.0,
+        }
+        for late in ((False, True) if slow else (False,))
+        for wide in (True, False)
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
     average = {name: value.clone() for name, value in net.state_dict().items()}
     return State(net, average, optimizer)
 
@@ -218,7 +230,7 @@ def update_average(state: State, decay: float) -> None:
 def one_step(state: State, batch: Batch, settings: TrainSettings) -> Losses:
     """Forward, backward, average, update."""
     for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(settings, state.step)
+        group["lr"] = learning_rate(settings, state.step) * group.get("share", 1.0)
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
         maps = state.net(
             batch.points, batch.images, batch.pixel_from_base, batch.has_points, batch.has_image
@@ -293,7 +305,7 @@ def worker(
         dist.init_process_group(
             "gloo", init_method=f"file://{meeting}", rank=rank, world_size=settings.workers
         )
-    state = new_state(settings)
+    state = new_state(settings, empty=resume)
     if resume:
         restore(state, out / CHECKPOINT)
     state.net.train()
@@ -370,6 +382,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--train-trunk", action="store_true", help="the image trunk learns, too")
     parser.add_argument(
+        "--train-late-trunk",
+        action="store_true",
+        help="the image trunk learns beyond stride 8, with its statistics kept",
+    )
+    parser.add_argument(
         "--init", nargs="*", default=[], help="checkpoints to take weights from at the start"
     )
     parser.add_argument("--float32", action="store_true", help="do not compute in bfloat16")
@@ -390,6 +407,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         encoder=args.encoder,
         fresh_encoder=args.fresh_encoder,
         train_trunk=args.train_trunk,
+        train_late_trunk=args.train_late_trunk,
         init=tuple(args.init),
     )
     result = train(args.frames, args.out, settings, resume=args.resume)

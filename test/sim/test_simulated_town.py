@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
+from mm_fusion.sim.furnishing import build_town
 from mm_fusion.sim.layout import Layout, Path
 from mm_fusion.sim.materials import MaterialTable
+from mm_fusion.sim.mesh import Mesh
 from mm_fusion.sim.models import CAR, CYCLIST, PEDESTRIAN
 from mm_fusion.sim.people import PeopleFactory
+from mm_fusion.sim.roadside import RoadsideFactory
+from mm_fusion.sim.scenery import SceneryFactory
 from mm_fusion.sim.vehicles import CarFactory
 from mm_fusion.sim.world import World
 
@@ -137,3 +142,47 @@ def test_boxes_in_the_base_frame_are_the_worlds(town_world: World) -> None:
 def test_all_classes_are_there(town_world: World) -> None:
     labels = set(town_world.objects(2.0).labels.tolist())
     assert labels == {CAR, PEDESTRIAN, CYCLIST}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_grows_beside_a_country_road_leaves_the_road_free(seed: int) -> None:
+    """GIVEN a town that is open country for a good part, THEN nothing stands where vehicles
+    drive, AND much stands beside it."""
+    town = build_town(np.random.default_rng(seed), 80.0, slope=0.0, country=1.0)
+    assert town.style.country > 0
+    plan = town.layout.lane_route(np.random.default_rng(seed), turns=2, length_m=150.0)
+    lane = town.layout.warp(plan)
+    standing = np.concatenate([m.vertices for m in town.scenery[town.ground :]])
+    away, _ = cKDTree(lane).query(standing[:, :2])
+    low = (standing[:, 2] > 0.4) & (standing[:, 2] < 2.5)
+    assert away[low].min() > 1.0
+    assert np.count_nonzero(away[low] < 12.0) > 1000
+
+
+def test_a_town_is_the_same_whether_it_might_have_been_country_or_not() -> None:
+    """GIVEN a seed whose draw keeps it a town, THEN nothing of it has changed."""
+    for seed in range(20):
+        maybe = build_town(np.random.default_rng(seed), 60.0, country=0.5)
+        if maybe.style.country == 0.0:
+            break
+    town = build_town(np.random.default_rng(seed), 60.0)
+    assert len(maybe.scenery) == len(town.scenery)
+    assert all(
+        np.array_equal(a.vertices, b.vertices)
+        for a, b in zip(maybe.scenery, town.scenery, strict=True)
+    )
+
+
+def test_a_guard_rail_is_as_long_and_as_high_as_it_should_be() -> None:
+    table, rng = MaterialTable(), np.random.default_rng(3)
+    make = RoadsideFactory(table, rng, SceneryFactory(table, rng), PeopleFactory(table, rng))
+    for _ in range(10):
+        low, high = _extent(make.guard_rail(20.0))
+        assert high[0] - low[0] == pytest.approx(20.0, abs=0.2)
+        assert 0.55 < high[2] < 1.3
+    low, high = _extent(make.bicycles())
+    assert high[2] < 1.3
+
+
+def _extent(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
+    return mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)

@@ -369,6 +369,25 @@ def test_a_frozen_trunk_learns_nothing() -> None:
     assert net.bev.training
 
 
+def test_a_trunk_may_learn_beyond_stride_8_only() -> None:
+    """GIVEN a trunk that learns late only, WHEN a picture's loss goes back, THEN the layers up to
+    stride 8 have no gradient, those after it have one, and no statistics move."""
+    torch.manual_seed(0)
+    net = FusionNet(widths=SMALL)
+    net.freeze_trunk(but_late=True)
+    net.train()
+    trunk = net.image.trunk
+    before = {n: v.clone() for n, v in trunk.named_buffers()}
+    maps = trunk(torch.rand(1, 3, 32, 32) * 255.0)
+    sum(m.sum() for m in maps).backward()
+    late = set(trunk.late_parameters())
+    learned = {p for p in trunk.parameters() if p.grad is not None}
+    assert late == learned
+    assert len(late) > 20
+    assert not any(p in late for p in trunk.blocks[trunk.ends[2]].parameters())
+    assert all(torch.equal(before[n], v) for n, v in trunk.named_buffers())
+
+
 def test_trust_is_none_in_what_is_absent() -> None:
     torch.manual_seed(2)
     join = Join(SMALL).eval()

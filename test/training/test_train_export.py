@@ -55,6 +55,25 @@ def test_a_resumed_run_ends_in_the_same_weights(
             assert torch.equal(value, two[part][name]), f"{part} {name}"
 
 
+def test_a_resumed_run_asks_for_no_weights_but_its_own(
+    write_frames: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GIVEN a run that began from weights which are no longer there, WHEN it is taken up, THEN it
+    goes on from its checkpoint."""
+    frames, begun = write_frames(2), tmp_path / "begun"
+    train(frames, begun, replace(SHORT, steps=1))
+    first = replace(SHORT, steps=2, init=(str(begun / "checkpoint.pt"),))
+    train(frames, tmp_path / "run", first)
+    (begun / "checkpoint.pt").unlink()
+
+    def asked(trunk: EfficientNetLite0) -> None:
+        raise AssertionError("ImageNet's weights were asked for")
+
+    monkeypatch.setattr(EfficientNetLite0, "load_imagenet", asked)
+    assert train(frames, tmp_path / "run", replace(first, steps=3), resume=True).steps == 3
+    assert train(frames, tmp_path / "run", replace(SHORT, steps=4), resume=True).steps == 4
+
+
 def test_two_processes_train_one_network(
     write_frames: Callable[[int], Path], tmp_path: Path
 ) -> None:
