@@ -6,6 +6,7 @@ pipeline, with that pipeline's calibration and buffers.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from mm_fusion.config import Config
@@ -13,7 +14,7 @@ from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.camera2d.detector import CameraDetector
 from mm_fusion.perception.camera2d.network import CameraNetwork
 from mm_fusion.perception.deskew import MotionBuffer
-from mm_fusion.perception.ensemble import EnsembleDetector, EnsembleNetwork
+from mm_fusion.perception.ensemble import WEAK, EnsembleDetector, EnsembleNetwork
 from mm_fusion.perception.fusion_detector import FusionDetector
 from mm_fusion.perception.network import FusionNetwork, Show
 from mm_fusion.perception.staging import Coming, Each, Staged
@@ -91,8 +92,16 @@ def detector_of(
         return TwoStageDetector(network, config, calibration)
     if isinstance(network, EnsembleNetwork):
         first, second = network.first, network.second
+        given = config.network.score_threshold
+        contract = first.contract
+        threshold = contract.score_threshold if given < 0.0 else given
+        weak = replace(
+            config, network=replace(config.network, score_threshold=min(WEAK, threshold))
+        )
         return EnsembleDetector(
-            detector_of(first, config, calibration, each),
+            detector_of(first, weak, calibration, each),
             detector_of(second, config, calibration, each),
+            threshold,
+            contract.range_m,
         )
     raise TypeError(f"no detector for {type(network).__name__}")

@@ -1,19 +1,23 @@
-"""Two detectors at work on the same sets: what both see is one box, and says that both saw it."""
+"""Two detectors at work on the same sets: what both see is one box, and says that both saw it; what
+the first alone sees, the second's pictures are asked about."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from mm_fusion.perception.contract import Range
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.staging import Staged
+from mm_fusion.perception.witness import doubted, weighed
 from mm_fusion.samples import Detection, SyncedSet
 
 SAME_M = 2.0  # centres of cars nearer to each other than that are one car's
 SAME_SMALL_M = 1.0  # of people
 LARGE_M = 2.5  # whose longer side is less than that is small
+WEAK = 0.1  # the least score of a box that another detector may confirm
 GUESSED_M = 6.0  # a box whose range is guessed may be that far off along its ray
 BEARING_RAD = 0.05
 
@@ -32,10 +36,16 @@ class EnsembleNetwork:
 
 
 class EnsembleDetector:
-    """Two detectors; see Detector. Both stage and detect, in turn."""
+    """The fusion network and a camera detector; see Detector. Both stage and detect, in turn.
 
-    def __init__(self, first: Any, second: Any) -> None:
+    The first one is asked for weak boxes as well (WEAK); ``threshold`` is for what nobody else
+    confirms, ``range_m`` where the first one looks. What the second one does not box in 3D itself,
+    its pictures are asked about; see witness.
+    """
+
+    def __init__(self, first: Any, second: Any, threshold: float, range_m: Range) -> None:
         self._first, self._second = first, second
+        self._threshold, self._range = threshold, range_m
         self._staged: Staged | None = None
 
     def stage(self, synced: SyncedSet, motion: MotionBuffer) -> Staged:
@@ -66,7 +76,30 @@ class EnsembleDetector:
         staged.ground = one.ground or other.ground
         staged.rejections += one.rejections[marks[0] :] + other.rejections[marks[1] :]
         staged.remarks += one.remarks[marks[2] :] + other.remarks[marks[3] :]
-        return merged(first, second)
+        found = self._weighed(first, second, one.has_points and any(one.has_image))
+        return tuple(sorted(found, key=lambda d: -d.score))
+
+    def _weighed(
+        self, first: Sequence[Detection], second: Sequence[Detection], all_there: bool
+    ) -> Iterator[Detection]:
+        """The boxes of both, each thing once, with what each detector says about the other's."""
+        told = weighed(first, self._second.looks, self._second.faint, self._second.labels)
+        # whose box is joined has its second witness in that; only silence tells before
+        before = [b if b.score < a.score else a for a, b in zip(first, told, strict=True)]
+        after = {id(b): t for b, t in zip(before, told, strict=True)}
+        for box in merged(before, second):
+            found = after.get(id(box), box)
+            by = found.source.split("+")
+            if "camera2d" in by and "fusion" not in by and all_there and self._reaches(found):
+                yield doubted(found)
+                continue
+            alone = "fusion" in by and not {"camera2d", "bearing"} & {*by}
+            if not alone or found.score >= self._threshold:
+                yield found
+
+    def _reaches(self, found: Detection) -> bool:
+        bounds = (self._range.x_m, self._range.y_m)
+        return all(low <= at <= high for (low, high), at in zip(bounds, found.center, strict=False))
 
 
 def _flag(staged: Staged, n: int) -> bool:

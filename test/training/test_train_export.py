@@ -66,7 +66,7 @@ def test_a_resumed_run_asks_for_no_weights_but_its_own(
     train(frames, tmp_path / "run", first)
     (begun / "checkpoint.pt").unlink()
 
-    def asked(trunk: EfficientNetLite0) -> None:
+    def asked(_trunk: EfficientNetLite0) -> None:
         raise AssertionError("ImageNet's weights were asked for")
 
     monkeypatch.setattr(EfficientNetLite0, "load_imagenet", asked)

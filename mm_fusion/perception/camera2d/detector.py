@@ -24,6 +24,7 @@ from mm_fusion.perception.whole_cloud import CloudJoiner, WholeCloud
 from mm_fusion.samples import CameraFrame, Detection, Reason, Rejection, SyncedSet
 
 F64 = npt.NDArray[np.float64]
+FAINT = 0.5  # of the threshold: what scores less is as good as not seen
 
 
 class _Aimed(NamedTuple):
@@ -48,6 +49,9 @@ class CameraDetector:
         self._eyes: dict[str, Eye] = {}
         self._cloud = WholeCloud()
         self._aimed: list[_Aimed] = []
+        self.looks: list[Look] = []  # what the pictures of the last set showed
+        self.faint: list[Look] = []  # and with that what they may have shown
+        self.labels = frozenset(network.contract.class_map.values())
         if not (config.network.use_camera or config.network.use_lidar):
             raise ConfigError("network.use_camera: must be true where network.use_lidar is false")
 
@@ -71,7 +75,9 @@ class CameraDetector:
         given = self._config.network.score_threshold
         del stamp_ns  # what was staged is at the stamp already
         threshold = self._network.contract.score_threshold if given < 0.0 else given
-        looks = [self._seen(aimed, threshold) for aimed in self._aimed]
+        seen = [self._seen(aimed, threshold) for aimed in self._aimed]
+        self.looks, self.faint = [s[0] for s in seen], [s[1] for s in seen]
+        looks = self.looks
         settings = self._config.camera2d
         unnamed = Unnamed(range_m=settings.unknown_range_m) if settings.unknown else None
         cloud = self._cloud
@@ -83,12 +89,15 @@ class CameraDetector:
             staged.remarks.append(f"{bearings} camera boxes without points: their range is guessed")
         return tuple(found)
 
-    def _seen(self, aimed: _Aimed, threshold: float) -> Look:
-        model = aimed.eye.model
-        found = self._network.run(aimed.eye.canvas, threshold)
+    def _seen(self, aimed: _Aimed, threshold: float) -> tuple[Look, Look]:
+        """What a picture shows, and that with what it shows but faintly."""
+        size = aimed.eye.model.width, aimed.eye.model.height
+        found = self._network.run(aimed.eye.canvas, FAINT * threshold)
         boxes = aimed.eye.in_camera(found.boxes)
-        seen = self._named(found._replace(boxes=boxes))
-        return Look(with_riders(seen), aimed.pixel_from_base, (model.width, model.height))
+        faint = self._named(found._replace(boxes=boxes))
+        seen = with_riders([s for s in faint if s.score >= threshold])
+        place = aimed.pixel_from_base
+        return Look(seen, place, size), Look(faint, place, size)
 
     def _named(self, found: Boxes2d) -> list[Seen]:
         """The boxes whose class means something here."""
