@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +58,13 @@ class _Known(NamedTuple):
     onward: Twist  # velocity to go on with
 
 
+class _Course(NamedTuple):
+    """The poses of one moment in their order, and their stamps."""
+
+    known: tuple[_Known, ...]
+    stamps_ns: tuple[int, ...]
+
+
 class MotionBuffer:
     """The last few seconds of local poses, and the base's motion at any instant near them.
 
@@ -73,7 +80,7 @@ class MotionBuffer:
     ) -> None:
         self._max_age_ns = round(config.max_motion_age_s * NS_PER_S)
         self._base_from = base_from
-        self._known: tuple[_Known, ...] = ()
+        self._course = _Course((), ())
 
     def add(self, estimate: PoseEstimate) -> Rejection | None:
         """Take a pose newer than the last; one much older begins anew (a bag's loop)."""
@@ -83,39 +90,37 @@ class MotionBuffer:
                 detail = f"nothing connects frame '{estimate.child_frame_id}' with the base frame"
                 return Rejection("motion", estimate.stamp_ns, Reason.NO_EXTRINSICS, detail)
             estimate = _of_base(estimate, base_from_child)
-        known = self._known
+        known, stamps_ns = self._course
         fallen = None
-        if known and estimate.stamp_ns <= known[-1].estimate.stamp_ns:
-            behind_ns = known[-1].estimate.stamp_ns - estimate.stamp_ns
+        if known and estimate.stamp_ns <= stamps_ns[-1]:
+            behind_ns = stamps_ns[-1] - estimate.stamp_ns
             if behind_ns <= RESET_S * NS_PER_S:
                 reason = Reason.OUT_OF_ORDER if behind_ns else Reason.DUPLICATE
                 return Rejection("motion", estimate.stamp_ns, reason, "an older local pose")
             detail = f"local pose went back by {behind_ns / NS_PER_S:.3f} s: motion begins anew"
             fallen = Rejection("motion", estimate.stamp_ns, Reason.TIME_JUMP, detail)
-            known = ()
+            known, stamps_ns = (), ()
         if known and known[-1].estimate.frame_id != estimate.frame_id:
-            known = ()
-        oldest_ns = estimate.stamp_ns - round(KEPT_S * NS_PER_S)
-        first = 0
-        while first < len(known) and known[first].estimate.stamp_ns < oldest_ns:
-            first += 1
+            known, stamps_ns = (), ()
+        first = bisect_left(stamps_ns, estimate.stamp_ns - round(KEPT_S * NS_PER_S))
         kept = known[first:]
-        self._known = (*kept, _continued(kept[-1] if kept else None, estimate))
+        new = _continued(kept[-1] if kept else None, estimate)
+        self._course = _Course((*kept, new), (*stamps_ns[first:], estimate.stamp_ns))
         return fallen
 
     def settled(self, until_ns: int) -> _Known | None:
         """A mark where no pose that is still to come can change the motion up to an instant."""
-        known = self._known
-        return known[-1] if known and known[-1].estimate.stamp_ns >= until_ns else None
+        known, stamps_ns = self._course
+        return known[-1] if known and stamps_ns[-1] >= until_ns else None
 
     def still(self, mark: _Known) -> bool:
         """Whether the motion up to a mark is what it was: only newer poses came since."""
-        return any(k is mark for k in reversed(self._known))
+        return any(k is mark for k in reversed(self._course.known))
 
     def odom_from_base(self, stamp_ns: int) -> RigidTransform | None:
         """The base's pose in the odometry frame, None where no pose is near enough in time."""
-        known = self._known
-        found = self._around(known, stamp_ns)
+        known, stamps_ns = self._course
+        found = self._around(stamps_ns, stamp_ns)
         if found is None:
             return None
         before, after = known[found[0]], known[found[1]]
@@ -130,11 +135,13 @@ class MotionBuffer:
 
     def base_from_base(self, target_ns: int, source_ns: int) -> RigidTransform | None:
         """``base(target)_from_base(source)``, None where the motion is not known for both."""
-        found = self._on_path([target_ns, source_ns])
-        if found is None:
-            return None
-        relative = found[0, :, :3].T @ (found[1] - _shift(found[0]))
-        return RigidTransform.trusted(relative[:, :3], relative[:, 3])
+        found = self.bases(target_ns, [source_ns])
+        return None if found is None else RigidTransform.trusted(found[0, :, :3], found[0, :, 3])
+
+    def bases(self, target_ns: int, sources_ns: Sequence[int]) -> F64 | None:
+        """``base(target)_from_base(source)`` [N,3,4]; None: not known for all of them."""
+        found = self._on_path([target_ns, *sources_ns])
+        return None if found is None else found[0, :, :3].T @ (found[1:] - _shift(found[0]))
 
     def polynomial(self, stamp_ns: int, first_s: float, last_s: float) -> MotionPolynomial | None:
         """The motion within a sweep; ``first_s`` and ``last_s`` are relative to ``stamp_ns``.
@@ -142,29 +149,28 @@ class MotionBuffer:
         None where the motion is not known for all of it.
         """
         middle_s, half_s = (first_s + last_s) / 2.0, max((last_s - first_s) / 2.0, 1e-6)
-        instants = [stamp_ns + round(s * NS_PER_S) for s in (middle_s + half_s * NODES).tolist()]
-        found = self._on_path([stamp_ns, *instants])
-        if found is None:
+        nodes_s = (middle_s + half_s * NODES).tolist()
+        matrices = self.bases(stamp_ns, [stamp_ns + round(s * NS_PER_S) for s in nodes_s])
+        if matrices is None:
             return None
-        matrices = found[0, :, :3].T @ (found[1:] - _shift(found[0]))
         fit = (FIT @ matrices.reshape(COUNT, 12)).reshape(DEGREE + 1, 3, 4)
         return MotionPolynomial(middle_s, half_s, fit[: _needed(fit)])
 
-    def _around(self, known: tuple[_Known, ...], stamp_ns: int) -> tuple[int, int] | None:
+    def _around(self, stamps_ns: tuple[int, ...], stamp_ns: int) -> tuple[int, int] | None:
         """The poses before and after an instant, the same twice at the ends; None too far off."""
-        if not known:
+        if not stamps_ns:
             return None
-        at = bisect_left(known, stamp_ns, key=lambda k: k.estimate.stamp_ns)
-        before, after = max(at - 1, 0), min(at, len(known) - 1)
-        gaps_ns = (abs(stamp_ns - known[n].estimate.stamp_ns) for n in (before, after))
-        return None if min(gaps_ns) > self._max_age_ns else (before, after)
+        at = bisect_left(stamps_ns, stamp_ns)
+        before, after = max(at - 1, 0), min(at, len(stamps_ns) - 1)
+        gap_ns = min(abs(stamp_ns - stamps_ns[before]), abs(stamp_ns - stamps_ns[after]))
+        return None if gap_ns > self._max_age_ns else (before, after)
 
     def _on_path(self, stamps_ns: list[int]) -> F64 | None:
         """Where the base is along the path [N,3,4], None where that is not known for all."""
-        known = self._known
+        known, poses_ns = self._course
         starts, motions = [], []
         for stamp_ns in stamps_ns:
-            found = self._around(known, stamp_ns)
+            found = self._around(poses_ns, stamp_ns)
             if found is None:
                 return None
             before, after = known[found[0]], known[found[1]]

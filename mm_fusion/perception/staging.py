@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.perception.calibration import Calibration
+from mm_fusion.perception.choosing import Chooser, ends_ns
 from mm_fusion.perception.clouds import CloudPlacer, Mounted, PlacedCloud, mounted
 from mm_fusion.perception.contract import Contract, NetworkInputs, Range
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.perception.ground import Ground
 from mm_fusion.perception.images import ImageError, ImageStager
-from mm_fusion.perception.thinning import thinned
 from mm_fusion.samples import (
     NS_PER_S,
     CameraFrame,
@@ -88,6 +88,7 @@ class Staging:
         self._budget = contract.point_budget
         self._range = contract.range_m
         self._calibration = calibration
+        self._chooser = Chooser(contract.range_m, contract.point_budget)
         self._placer = CloudPlacer()
         self._images = [ImageStager(slot) for slot in self.inputs.images]
         self._ahead: _Ahead | None = None
@@ -116,7 +117,7 @@ class Staging:
         place = self._calibration.base_from(sweep.frame_id)
         if place is None or not sweep.time_field or not len(sweep.points):
             return True
-        if motion.settled(stamp_ns + max(0, _last_ns(sweep))) is None:
+        if motion.settled(stamp_ns + max(0, ends_ns(sweep)[1])) is None:
             return False
         mounted, staged = Mounted(sweep, place, stamp_ns), Staged()
         (cloud,) = self._stage_sweeps([mounted], stamp_ns, motion, staged)
@@ -166,46 +167,48 @@ class Staging:
         self, sweeps: list[Mounted], stamp_ns: int, motion: MotionBuffer | None, staged: Staged
     ) -> list[PlacedCloud]:
         """All sweeps into one cloud; a bad one costs only itself."""
-        clouds = self._placer.place(sweeps, stamp_ns, motion)
-        usable = []
-        for (sweep, *_), cloud in zip(sweeps, clouds, strict=True):
-            inside = inside_range(cloud, self._range)
-            count = int(np.count_nonzero(inside))
-            if count:
-                usable.append((sweep, cloud, inside, count))
-            else:
-                staged.rejections.append(_nothing_of(sweep, cloud))
-        total = sum(count for *_, count in usable)
-        for sweep, cloud, inside, count in usable:
-            share = min(count, self._budget * count // max(total, self._budget))
-            kept = thinned(_range2_m2(cloud), share, among=inside)
-            self._write(sweep, cloud, kept, staged.points_used)
-            staged.points_used += len(kept)
+        chosen, thinned = self._chooser.chosen(sweeps, stamp_ns, motion)
+        clouds = self._placer.place(chosen, stamp_ns, motion)
+        for (whole, *_), (sweep, *_), cloud in zip(sweeps, chosen, clouds, strict=True):
+            count = self._write(sweep, cloud, staged.points_used)
+            if not count:
+                staged.rejections.append(_nothing_of(whole))
+                continue
+            staged.points_used += count
             if motion is not None:
                 staged.remarks += _undeskewed(sweep, cloud)
-        if total > self._budget:
+        if thinned:
             staged.remarks.append(f"cloud thinned to {self._budget} points")
         return clouds
 
-    def _write(
-        self, sweep: LidarSweep, cloud: PlacedCloud, kept: npt.NDArray[np.intp], start: int
-    ) -> None:
-        out = self.inputs.points[start : start + len(kept)]
+    def _write(self, sweep: LidarSweep, cloud: PlacedCloud, start: int) -> int:
+        """The points of a sweep that are inside, from row ``start`` on; how many they are."""
+        inside = inside_range(cloud, self._range)
+        rows = self.inputs.points[start : start + len(inside)]
+        # Column by column, each made whole before: a third of the time of one transposed copy.
         for axis in range(3):
-            out[:, axis] = cloud.xyz[axis][kept]
+            rows[:, axis] = cloud.xyz[axis]
         if sweep.intensity_field:
+            # float64 may be more than float32 can hold.
             with np.errstate(invalid="ignore", over="ignore"):
-                intensity = sweep.points[sweep.intensity_field][kept].astype(np.float32, copy=False)
+                intensity = sweep.points[sweep.intensity_field].astype(np.float32)
                 intensity *= np.float32(sweep.intensity_scale)
             # fmax answers the number where the other one is NaN.
             np.fmax(intensity, 0.0, out=intensity)
-            np.minimum(intensity, 1.0, out=out[:, 3])
+            rows[:, 3] = np.minimum(intensity, 1.0, out=intensity)
         else:
-            out[:, 3] = 0.0
+            rows[:, 3] = 0.0
         if cloud.seconds is None:
-            out[:, 4] = max(-cloud.since_s, 0.0)
+            rows[:, 4] = max(-cloud.since_s, 0.0)
         else:
-            np.fmax(-cloud.seconds[kept], 0.0, out=out[:, 4])
+            age_s = np.negative(cloud.seconds)
+            rows[:, 4] = np.fmax(age_s, 0.0, out=age_s)
+        kept = np.flatnonzero(inside)
+        if len(kept) < len(inside):
+            # Whole rows at a time: column by column it takes several times as long.
+            whole = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))
+            rows[: len(kept)] = whole[:, 0].take(kept).view(np.float32).reshape(-1, rows.shape[1])
+        return len(kept)
 
     # -------------------------------------------------------------------------- the images
 
@@ -279,14 +282,6 @@ class Staging:
         self.inputs.pixel_from_base[slot] = k @ camera_from_base.matrix()[:3]
 
 
-def _last_ns(sweep: LidarSweep) -> int:
-    """When the last point was seen, after the sweep's stamp, as far as some points can tell."""
-    some = sweep.points[sweep.time_field][:: max(len(sweep.points) // 4, 1)].astype(np.float64)
-    ends = np.append(some, float(sweep.points[sweep.time_field][-1]))
-    last_ns = float(np.max(ends * sweep.time_unit_ns)) + sweep.time_offset_ns
-    return round(last_ns) if math.isfinite(last_ns) else 0
-
-
 def _is_for(ahead: _Ahead, sweeps: list[Mounted], stamp_ns: int, motion: MotionBuffer) -> bool:
     """Whether what was prepared is what these sweeps would give now, to the last bit."""
     had = ahead.mounted
@@ -302,13 +297,14 @@ def _is_for(ahead: _Ahead, sweeps: list[Mounted], stamp_ns: int, motion: MotionB
     )
 
 
-def _nothing_of(sweep: LidarSweep, cloud: PlacedCloud) -> Rejection:
+def _nothing_of(sweep: LidarSweep) -> Rejection:
     """Why a sweep gave no point."""
-    if np.isfinite(cloud.xyz).all(axis=0).any():
-        detail = f"none of {len(sweep.points)} points is where the network looks"
+    points = sweep.points
+    if np.logical_and.reduce([np.isfinite(points[axis]) for axis in "xyz"]).any():
+        detail = f"none of {len(points)} points is where the network looks"
         return _refuse(sweep, Reason.OUT_OF_RANGE, detail)
-    reason = Reason.NON_FINITE if len(sweep.points) else Reason.EMPTY_CLOUD
-    return _refuse(sweep, reason, f"{len(sweep.points)} points, none finite")
+    reason = Reason.NON_FINITE if len(points) else Reason.EMPTY_CLOUD
+    return _refuse(sweep, reason, f"{len(points)} points, none finite")
 
 
 def _undeskewed(sweep: LidarSweep, cloud: PlacedCloud) -> list[str]:
@@ -331,15 +327,6 @@ def inside_range(cloud: PlacedCloud, volume: Range) -> npt.NDArray[np.bool_]:
             inside = part if inside is None else np.logical_and(inside, part, out=inside)
     assert inside is not None
     return inside
-
-
-def _range2_m2(cloud: PlacedCloud) -> F32:
-    """Squares of the horizontal distances from the base (m^2)."""
-    x, y = cloud.xyz[:2]
-    with np.errstate(invalid="ignore", over="ignore"):
-        squares = x * x
-        squares += y * y
-    return squares
 
 
 def _refuse(sample: CameraFrame | LidarSweep, reason: Reason, detail: str) -> Rejection:

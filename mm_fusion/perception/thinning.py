@@ -18,6 +18,7 @@ Bools = npt.NDArray[np.bool_]
 # Fractions of multiples of the golden ratio spread evenly over 0..1 and follow no ring pattern.
 GOLDEN = 0.6180339887498949
 _SAMPLE = 4096  # points that tell the scale
+_AIM = 0.99  # share of the budget that is aimed at: what the sample cannot tell seldom exceeds it
 _LEAST_M2 = 1e-9
 
 
@@ -36,15 +37,15 @@ def thinned(
         order = spread(1 << (len(range2_m2) - 1).bit_length())[: len(range2_m2)]
     step = -(-count // _SAMPLE)
     some = range2_m2[::step]
-    scale = _scale(some if among is None else some[among[::step]], budget / count)
+    scale = _scale(some if among is None else some[among[::step]], _AIM * budget / count)
     while True:
         chosen = order * scale < range2_m2
         if among is not None:
             chosen &= among
-        kept = np.flatnonzero(chosen)
-        if len(kept) <= budget:
-            return kept
-        scale *= np.float32(1.0 + 0.5 * (len(kept) - budget) / budget + 0.002)
+        kept = int(np.count_nonzero(chosen))
+        if kept <= budget:
+            return np.flatnonzero(chosen)
+        scale *= np.float32(1.0 + 0.5 * (kept - budget) / budget + 0.002)
 
 
 def _scale(range2_m2: F32, share: float) -> np.float32:

@@ -227,7 +227,7 @@ def test_poses_in_another_frame_are_not_mixed():
 def test_poses_are_forgotten_after_a_while():
     motion = buffer_of(screw((1, 0, 0), (0, 0, 0)), range(0, 10_000, 100))
     assert motion.odom_from_base(T0 + 5000 * MS) is None
-    assert len(motion._known) <= 31
+    assert len(motion._course.known) <= 31
 
 
 def test_points_without_a_usable_time_are_left_out_and_do_not_spoil_the_others():
