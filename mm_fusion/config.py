@@ -114,8 +114,8 @@ class NetworkConfig:
     )
     patience_s: float = param(
         1.0,
-        "A network that has not been without a set for this long is too slow for the sensors, and"
-        " only the newest set waits for it, until it has caught up",
+        "A network that has not been without a set for this long, and takes longer than the sets"
+        " are apart, is too slow: only the newest waits for it, until it has caught up",
         unit="s",
         low=0.1,
         high=1000.0,

@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 
 # Without work, the small things are looked at this often, so that they do not pile up.
 LONGEST_WAIT_S = 0.5
+# Pieces of work by which it is told whether the worker keeps up.
+REMEMBERED = 64
 
 Small = TypeVar("Small")
 Work = TypeVar("Work")
@@ -20,11 +22,12 @@ class NewestWins(Generic[Small, Work]):
     """Work for one worker thread.
 
     ``put`` work is bounded: when ``size`` pieces wait, the oldest is given up and returned to
-    the caller, who counts it. A worker that has not been without work for ``patience_s`` is not
-    behind because of a burst, but too slow; then only the newest piece waits, so that what is
-    answered is new, until the worker has caught up. ``note`` hands over small things (motion,
-    calibration) that are never given up; all of them that were noted before a piece of work are
-    handled before it.
+    the caller, who counts it. A worker that has not been without work for ``patience_s``, and whose
+    last pieces took longer than they were apart, is not behind because of a burst, but too slow;
+    then only the newest piece waits, so that what is answered is new, until the worker has caught
+    up. One that is nearly as slow stays busy for long, too, but loses nothing by its queue.
+    ``note`` hands over small things (motion, calibration) that are never given up; all of them that
+    were noted before a piece of work are handled before it.
     """
 
     def __init__(
@@ -37,6 +40,8 @@ class NewestWins(Generic[Small, Work]):
         self._patience_s = patience_s
         self._now_s = now_s
         self._busy_since_s: float | None = None  # None: the worker waits for work
+        self._came_s: deque[float] = deque(maxlen=REMEMBERED + 1)
+        self._took_s: deque[float] = deque(maxlen=REMEMBERED)
         self._ready = threading.Condition()
         self._work: deque[Work] = deque()
         self._small: deque[Small] = deque()
@@ -62,6 +67,7 @@ class NewestWins(Generic[Small, Work]):
     def put(self, work: Work) -> list[Work]:
         """Hand over work; answers the pieces that had to go for it, the oldest first."""
         with self._ready:
+            self._came_s.append(self._now_s())
             self._work.append(work)
             keep = 1 if self._is_too_slow() else self._size
             given_up = [self._work.popleft() for _ in range(len(self._work) - keep)]
@@ -69,8 +75,11 @@ class NewestWins(Generic[Small, Work]):
         return given_up
 
     def _is_too_slow(self) -> bool:
-        since_s = self._busy_since_s
-        return since_s is not None and self._now_s() - since_s > self._patience_s
+        since_s, came_s, took_s = self._busy_since_s, self._came_s, self._took_s
+        if since_s is None or not took_s or came_s[-1] - since_s <= self._patience_s:
+            return False
+        apart_s = (came_s[-1] - came_s[0]) / max(len(came_s) - 1, 1)
+        return sum(took_s) / len(took_s) > apart_s
 
     def close(self) -> None:
         """Let the worker finish what waits, then end."""
@@ -95,15 +104,17 @@ class NewestWins(Generic[Small, Work]):
                 self._busy = work is not None
                 if work is not None and self._busy_since_s is None:
                     self._busy_since_s = self._now_s()
+            begun_s = self._now_s()
             self._handle_small(on_small)
             if work is not None:
                 on_work(work)
-                with self._ready:
-                    self._busy = False
-                    if not self._work:
-                        self._busy_since_s = None
                 # What came meanwhile is handled now: the next piece of work shall not wait for it.
                 self._handle_small(on_small)
+                with self._ready:
+                    self._busy = False
+                    self._took_s.append(self._now_s() - begun_s)
+                    if not self._work:
+                        self._busy_since_s = None
             if done:
                 return
             if not self._work:

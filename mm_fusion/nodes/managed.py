@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import gc
 import signal
 import sys
 import time
@@ -96,6 +97,7 @@ class ManagedNode(LifecycleNode, abc.ABC):
 
         def activate() -> TransitionCallbackReturn:
             result = super(ManagedNode, self).on_activate(state)
+            process.settle()
             self._started = True
             self.start()
             return result
@@ -139,6 +141,7 @@ class ManagedNode(LifecycleNode, abc.ABC):
         if self._timer is not None:
             self.destroy_timer(self._timer)
             self._timer = None
+        gc.unfreeze()  # what the road has left may go
         self.release()
         return SUCCESS
 

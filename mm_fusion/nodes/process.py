@@ -12,6 +12,7 @@ environment variable names. A node that was started without a launch file gets o
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,13 @@ def keep_memory() -> bool:
         if name not in os.environ and not mallopt(number, value)
     ]
     return not refused
+
+
+def settle() -> None:
+    """Leave out of every further garbage collection what is there now: modules, the network, the
+    node. Looking through all of it takes some 35 ms, in which no other thread runs."""
+    gc.collect()
+    gc.freeze()
 
 
 def use_profile() -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -198,31 +200,30 @@ def measured(
 
     Raises ValueError for a centre, a size or a score that is no number.
     """
-    for d in detections:
-        if d.label not in labels:
-            labels.append(d.label)
+    named = dict.fromkeys(map(_label, detections))
+    kinds = {label: _kind(label, labels, config) for label in named}
+    kind = [kinds[d.label] for d in detections]
     count = len(detections)
     center = np.array([d.center for d in detections], float).reshape(count, 3)
     size = np.array([d.size for d in detections], float).reshape(count, 3)
     score = np.array([d.score for d in detections], float)
-    whole = np.isfinite(center).all(axis=1) & np.isfinite(size).all(axis=1) & np.isfinite(score)
-    if not whole.all():
-        at = int(np.flatnonzero(~whole)[0])
-        raise ValueError(f"detections[{at}]: centre, size and score must be finite numbers")
+    if not math.isfinite(float(center.sum() + size.sum() + score.sum())):
+        _check_finite(center, size, score)
     yaw = np.array([d.yaw for d in detections], float)
     has_yaw = np.isfinite(yaw)
     velocity = np.array([d.velocity for d in detections], float).reshape(count, 2)
     noise = _noise(detections, size, config)
     noise[~has_yaw, 2, 2] = UNKNOWN_YAW_SIGMA_RAD**2
-    yaw, velocity = np.where(has_yaw, yaw, 0.0), np.nan_to_num(velocity)
+    yaw, velocity = np.where(has_yaw, yaw, 0.0), np.where(np.isfinite(velocity), velocity, 0.0)
     if move is not None:
         center = move.apply(center)
         turned = move.yaw_rad()
         c, s = np.cos(turned), np.sin(turned)
         turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
         velocity, noise, yaw = velocity @ turn[:2, :2].T, turn @ noise @ turn.T, yaw + turned
-    names = [d.label.lower() for d in detections]
-    belief = np.clip(score, 0.01, 0.99)
+    belief = np.minimum(np.maximum(score, 0.01), 0.99)
+    votes = np.zeros((count, len(labels)))
+    votes[np.arange(count), [k.vote for k in kind]] = belief
     return Found(
         position=center[:, :2].copy(),
         z=center[:, 2].copy(),
@@ -233,22 +234,20 @@ def measured(
         size=size,
         score=score,
         belief=belief,
-        group=np.array(
-            [_group(n, d.label, labels) for n, d in zip(names, detections, strict=True)], np.int64
-        ),
-        votes=_votes(detections, belief, labels),
-        unknown=np.array([n == UNKNOWN for n in names], np.bool_),
-        turning=np.array([n in VEHICLES for n in names], np.bool_) & has_yaw,
-        acceleration=np.array([_acceleration(n, config) for n in names], float),
+        group=np.array([k.group for k in kind], np.int64),
+        votes=votes,
+        unknown=np.array([k.unknown for k in kind], np.bool_),
+        turning=np.array([k.turning for k in kind], np.bool_) & has_yaw,
+        acceleration=np.array([k.acceleration_mps2 for k in kind], float),
         source=np.array([d.source for d in detections], NAME),
     )
 
 
-def _votes(detections: Sequence[Detection], belief: F64, labels: Sequence[str]) -> F64:
-    """How far each detection speaks for each label [M,L]."""
-    votes = np.zeros((len(detections), len(labels)))
-    votes[np.arange(len(detections)), [labels.index(d.label) for d in detections]] = belief
-    return votes
+def _check_finite(center: F64, size: F64, score: F64) -> None:
+    whole = np.isfinite(center).all(axis=1) & np.isfinite(size).all(axis=1) & np.isfinite(score)
+    if not whole.all():
+        at = int(np.flatnonzero(~whole)[0])
+        raise ValueError(f"detections[{at}]: centre, size and score must be finite numbers")
 
 
 def _noise(detections: Sequence[Detection], size: F64, config: TrackerConfig) -> F64:
@@ -265,11 +264,28 @@ def _noise(detections: Sequence[Detection], size: F64, config: TrackerConfig) ->
     return noise
 
 
-def _group(name: str, label: str, labels: Sequence[str]) -> int:
-    for number, names in enumerate((TWO_WHEELERS, VEHICLES, PEOPLE)):
-        if name in names:
-            return -1 - number
-    return labels.index(label)
+class _Kind(NamedTuple):
+    """What a label says: the place of its vote, what it may be taken for, how it moves."""
+
+    vote: int
+    group: int
+    unknown: bool
+    turning: bool
+    acceleration_mps2: float
+
+
+_label = attrgetter("label")
+
+
+def _kind(label: str, labels: list[str], config: TrackerConfig) -> _Kind:
+    """That of a label, which is added to ``labels`` where it is new."""
+    if label not in labels:
+        labels.append(label)
+    vote, name = labels.index(label), label.lower()
+    groups = (n for n, names in enumerate((TWO_WHEELERS, VEHICLES, PEOPLE)) if name in names)
+    found = next(groups, None)
+    group = vote if found is None else -1 - found
+    return _Kind(vote, group, name == UNKNOWN, name in VEHICLES, _acceleration(name, config))
 
 
 def _acceleration(name: str, config: TrackerConfig) -> float:

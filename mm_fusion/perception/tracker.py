@@ -294,30 +294,34 @@ class Tracker:
         yaw, turn = object_motion.headings(motion), object_motion.turns(motion)
         existence = 1.0 / (1.0 + np.exp(-t.odds[rows]))
         label = t.votes[rows].argmax(axis=1) if len(rows) else rows
-        same = (c[rows] for c in (t.ids, t.score, t.hits, unseen_s))
-        columns = (*same, label, yaw, turn, existence)
-        return tuple(
-            Track(
-                track_id=track_id,
-                label=self._labels[name],
-                score=score,
-                center=center[n],
-                size=t.size[rows[n]],
-                yaw=heading,
-                velocity=velocity[n],
-                covariance=covariance[n, :4, :4],
-                hits=hits,
-                time_since_update_s=age,
-                yaw_rate=rate,
-                yaw_variance=float(covariance[n, 4, 4]),
-                yaw_rate_variance=float(covariance[n, 5, 5]),
-                existence=probability,
-                source=str(t.source[rows[n]]),
+        same = (c[rows] for c in (t.ids, t.score, t.hits, unseen_s, t.source))
+        doubts = (covariance[:, 4, 4], covariance[:, 5, 5])
+        columns = (c.tolist() for c in (*same, label, yaw, turn, *doubts, existence))
+        size, of_place = t.size[rows], covariance[:, :4, :4]
+        tracks = []
+        for n, row in enumerate(zip(*columns, strict=True)):
+            track_id, score, hits, age, source, name, heading, rate, *rest = row
+            yaw_variance, rate_variance, probability = rest
+            tracks.append(
+                Track(
+                    track_id=track_id,
+                    label=self._labels[name],
+                    score=score,
+                    center=center[n],
+                    size=size[n],
+                    yaw=heading,
+                    velocity=velocity[n],
+                    covariance=of_place[n],
+                    hits=hits,
+                    time_since_update_s=age,
+                    yaw_rate=rate,
+                    yaw_variance=yaw_variance,
+                    yaw_rate_variance=rate_variance,
+                    existence=probability,
+                    source=source,
+                )
             )
-            for n, (track_id, score, hits, age, name, heading, rate, probability) in enumerate(
-                zip(*(c.tolist() for c in columns), strict=True)
-            )
-        )
+        return tuple(tracks)
 
 
 def _odds(probability: F64 | float) -> F64:

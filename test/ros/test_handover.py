@@ -117,3 +117,40 @@ def test_a_worker_that_is_too_slow_gets_the_newest_work_only() -> None:
     assert rested[0] == 10
     assert given_up == sorted(given_up)
     assert sorted(done + given_up) == put
+
+
+def test_a_worker_that_is_nearly_too_slow_answers_everything() -> None:
+    """GIVEN work every 0.1 s that takes 0.09 s, and one piece that took 0.3 s, WHEN the worker has
+    hence not been without work for far longer than the patience THEN nothing is given up."""
+    now_s = [100.0]
+    queue: NewestWins[str, int] = NewestWins(4, patience_s=1.0, now_s=lambda: now_s[0])
+    due_s = [100.0 + 0.1 * n for n in range(60)]
+    put: list[int] = []
+    done: list[int] = []
+    given_up: list[int] = []
+    busy: list[bool] = []
+
+    def let_pass(seconds: float) -> None:
+        end_s = now_s[0] + seconds
+        while len(put) < len(due_s) and due_s[len(put)] <= end_s:
+            now_s[0] = max(now_s[0], due_s[len(put)])
+            put.append(len(put))
+            given_up.extend(queue.put(put[-1]))
+        now_s[0] = end_s
+
+    def work(piece: int) -> None:
+        let_pass(0.3 if piece == 30 else 0.09)
+        done.append(piece)
+        busy.append(len(put) > len(done))
+
+    def rest() -> None:
+        if len(put) == len(due_s):
+            queue.close()
+        else:
+            let_pass(due_s[len(put)] - now_s[0])
+
+    let_pass(0.0)
+    queue.run(lambda _: None, work, rest)
+    assert all(busy[30:48])  # nearly two seconds
+    assert given_up == []
+    assert done == list(range(60))

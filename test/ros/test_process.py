@@ -82,3 +82,18 @@ def test_a_users_transport_profile_stays(tmp_path: Path) -> None:
         '["FASTRTPS_DEFAULT_PROFILES_FILE"]', ".get('FASTRTPS_DEFAULT_PROFILES_FILE')"
     )
     assert run(asked, folder) == "None"
+
+
+SETTLED = """
+import gc
+from mm_fusion.nodes import process
+before = len(gc.get_objects())
+process.settle()
+print(before, len(gc.get_objects()))
+"""
+
+
+def test_the_garbage_collector_looks_only_at_what_comes_later() -> None:
+    before, left = map(int, run(SETTLED).split())
+    assert before > 10_000
+    assert left < before / 20
