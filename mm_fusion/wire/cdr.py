@@ -89,6 +89,28 @@ class CdrReader:
         self._pos = start + struct.calcsize(self._order + layout)
         return values
 
+    @property
+    def order(self) -> str:
+        """The byte order, as struct and numpy write it."""
+        return self._order
+
+    @property
+    def position(self) -> int:
+        """How many bytes are read."""
+        return self._pos
+
+    def since(self, position: int) -> bytes:
+        """A copy of what was read since an earlier position."""
+        return bytes(self._raw[position : self._pos])
+
+    def passes(self, expected: bytes) -> bool:
+        """Whether the next bytes are these; then they count as read."""
+        stop = self._pos + len(expected)
+        if self._raw[self._pos : stop] != expected:
+            return False
+        self._pos = stop
+        return True
+
     def uint32(self) -> int:
         """One unsigned 32-bit integer."""
         value: int = self.unpack("I", 4)[0]

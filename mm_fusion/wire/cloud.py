@@ -49,12 +49,28 @@ def read_point_cloud(
     header = reader.header()
     height, width, count = reader.unpack("III", 4)
     _check_field_count(count)  # before, not after they are read
-    fields = tuple([(reader.string(), *reader.unpack("IB3xI", 4)) for _ in range(count)])
+    fields = _read_fields(reader, count)
     big, point_step, row_step = reader.unpack("B3xII", 4)
     data = reader.octets()
     reader.unpack("B", 1)  # is_dense: many drivers get it wrong, so NaNs are looked for anyway
     shape = CloudShape(height, width, big != 0, point_step, row_step)
     return point_cloud(sensor, header, shape, fields, data, lidars, arrival_ns)
+
+
+# The last field tables by their length and byte order, with the very bytes they were read from: a
+# sensor's table never changes, and reading it costs as much as all else in a cloud.
+_tables: dict[tuple[int, str], tuple[bytes, tuple[Field, ...]]] = {}
+
+
+def _read_fields(reader: CdrReader, count: int) -> tuple[Field, ...]:
+    """The field table; the one of the same bytes that was read before, where there was one."""
+    known = _tables.get((count, reader.order))
+    if known is not None and reader.passes(known[0]):
+        return known[1]
+    start = reader.position
+    fields = tuple([(reader.string(), *reader.unpack("IB3xI", 4)) for _ in range(count)])
+    _tables[count, reader.order] = (reader.since(start), fields)
+    return fields
 
 
 def point_cloud(

@@ -24,6 +24,8 @@ import numpy.typing as npt
 from mm_fusion.config_lidar import LidarConfig
 from mm_fusion.wire.meaning import (
     MAX_SWEEP_NS,
+    MIN_POINTS_FOR_SPAN,
+    MIN_POINTS_TO_DIFFER,
     Span,
     TimeMeaning,
     fits,
@@ -41,6 +43,7 @@ ENOUGH = 5  # of them, to decide by
 # Below 1 and 0.5 by what two clocks may differ, and more so for what would change the mind.
 NOT_START, NOT_MIDDLE = 0.8, 0.4
 STICKINESS = 0.05
+ALIKE = 0.01  # by less than this share apart, two sweeps begin, end and follow each other alike
 LEAST_JITTER_NS = 20_000  # arrivals that vary by less were not measured
 
 
@@ -93,6 +96,31 @@ class Lidars:
         return {sensor: k.said() for sensor, k in self._known.items()}
 
 
+class _Shown(NamedTuple):
+    """What it is told from what a time field means: numbers of the sweep, and what does not vary
+    within a kind of sweeps."""
+
+    low: float
+    high: float
+    period_ns: float
+    kind: tuple[str, int, bool, bool]
+
+    @staticmethod
+    def of(span: Span, period_ns: float) -> _Shown:
+        many = (span.points >= MIN_POINTS_FOR_SPAN, span.sampled >= MIN_POINTS_TO_DIFFER)
+        return _Shown(span.low, span.high, period_ns, (span.kind, span.itemsize, *many))
+
+    def is_like(self, other: _Shown) -> bool:
+        """Whether the same is told from both."""
+        near = ALIKE * (self.high - self.low)
+        return (
+            self.kind == other.kind
+            and abs(self.low - other.low) < near
+            and abs(self.high - other.high) < near
+            and abs(self.period_ns - other.period_ns) <= ALIKE * self.period_ns
+        )
+
+
 _Use = tuple[str, float, int, str]  # time field, unit, offset, remark
 _NO_TIMES: _Use = ("", 1e9, 0, "")
 
@@ -121,6 +149,7 @@ class _Lidar:
         self._rival: TimeMeaning | None = None
         self._votes = 0
         self._kind = ""
+        self._last: tuple[_Shown | None, TimeMeaning | str] = (None, "")
 
     def take_news(self) -> list[str]:
         news, self._news = self._news, []
@@ -162,7 +191,7 @@ class _Lidar:
             self._forget()
         self._kind = kind
         self._tick(stamp_ns)
-        seen = recognized(span, field, stamp_ns, self._unit, self._reference, self._period_ns())
+        seen = self._recognized(span, field, stamp_ns)
         if isinstance(seen, TimeMeaning):
             seen = self._by_arrival(seen, span, stamp_ns, arrival_ns)
         held = self._agree(seen)
@@ -171,6 +200,17 @@ class _Lidar:
             return self._refuse(why)
         self._refused = ""
         return field, held.unit_ns, offset_ns(held, span, points, stamp_ns), ""
+
+    def _recognized(self, span: Span, field: str, stamp_ns: int) -> TimeMeaning | str:
+        """What the sweep shows; of offsets hardly different from the last ones, the same."""
+        period_ns = self._period_ns()
+        last, seen = self._last
+        if isinstance(seen, TimeMeaning) and seen.field == field and not seen.absolute:
+            if last is not None and last.is_like(_Shown.of(span, period_ns)):
+                return seen
+        seen = recognized(span, field, stamp_ns, self._unit, self._reference, period_ns)
+        self._last = (_Shown.of(span, period_ns), seen)
+        return seen
 
     def _refuse(self, why: str) -> _Use:
         if not self._refused:

@@ -342,3 +342,16 @@ def test_a_few_points_in_nanoseconds_stay_in_nanoseconds() -> None:
 def test_no_time_field_is_no_time_field() -> None:
     found = read(w.cloud(points()))
     assert (found.time_field, found.remark) == ("", "")
+
+
+def test_field_tables_of_one_length_are_not_taken_for_each_other() -> None:
+    """GIVEN two LIDARs with as many fields each, in either byte order, WHEN their clouds come in
+    turn THEN each is read by its own table."""
+    one = points([("intensity", "f4")], seed=1)
+    other = points([("reflectivity", "u2")], seed=2)
+    for _ in range(2):
+        for little_endian in (True, False):
+            assert read(w.cloud(one), little_endian).intensity_field == "intensity"
+            found = read(w.cloud(other), little_endian)
+            assert found.intensity_field == "reflectivity"
+            np.testing.assert_array_equal(found.points["reflectivity"], other["reflectivity"])

@@ -427,3 +427,18 @@ def test_images_carry_their_arrival_too() -> None:
         native = from_message(message, "camera", arrival_ns=7)
         assert isinstance(native, CameraFrame)
         assert native.arrival_ns == 7
+
+
+def test_sweeps_that_begin_and_end_alike_but_come_at_another_rate_are_told_anew() -> None:
+    """GIVEN times of 0 to 0.99 that are a slow LIDAR's seconds WHEN the same come a thousand
+    times as often THEN they are told to be milliseconds."""
+    driver = Driver()
+    points = cloud("t", "f4", np.linspace(0.0, 0.99, N))
+    for _ in range(5):
+        found = driver.send(points)
+        driver.stamp_ns += 1000 * MS - PERIOD_NS
+    assert found.time_unit_ns == 1e9
+    for _ in range(20):
+        found = driver.send(points)
+        driver.stamp_ns += MS - PERIOD_NS
+    assert found.time_unit_ns == 1e6
