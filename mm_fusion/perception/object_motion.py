@@ -28,11 +28,19 @@ VEHICLES = TWO_WHEELERS | {
     *("construction_vehicle", "emergency_vehicle"),
 }
 PEOPLE = frozenset(["pedestrian", "person", "animal", "dog", "horse"])
+STATIC = frozenset(
+    [
+        *("barrier", "traffic_cone", "traffic cone", "cone", "bollard", "post", "pole", "tree"),
+        *("traffic_sign", "traffic sign", "stop sign", "sign", "traffic_light", "traffic light"),
+        *("fire hydrant", "parking meter", "bench", "bicycle_rack"),
+    ]
+)
 
 # Columns of the two states.
 X, Y = 0, 1
 HEADING, SPEED, TURN = 2, 3, 4  # of a vehicle
 VX, VY, FACING = 2, 3, 4  # of anything else
+STATIC_MPS, STATIC_MPS2 = 0.05, 0.02  # of what is put down somewhere: pushed now and then
 SIDESLIP_MPS = 0.3  # how a box's middle creeps aside as more of its vehicle is seen
 FACING_SIGMA_RADPS = 0.5
 TURN_RADIUS_M = 4.0  # vehicles turn no tighter
@@ -81,6 +89,13 @@ def begun(
     )
     covariance[rows, facing, facing] = noise[:, 2, 2]
     return Motion(state, covariance, vehicle)
+
+
+def at_rest(motion: Motion, rows: I64) -> None:
+    """Take some of what does not turn for things that stand, in place."""
+    motion.state[rows, VX : VY + 1] = 0.0
+    for axis in (VX, VY):
+        motion.covariance[rows, axis, axis] = STATIC_MPS**2
 
 
 def unknown_speed(motion: Motion, sigma_mps: float) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mm_fusion.config_objects import TrackerConfig
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.perception import object_motion
-from mm_fusion.perception.object_motion import PEOPLE, TWO_WHEELERS, VEHICLES, Motion
+from mm_fusion.perception.object_motion import PEOPLE, STATIC, TWO_WHEELERS, VEHICLES, Motion
 from mm_fusion.samples import Detection
 
 F64 = npt.NDArray[np.float64]
@@ -150,6 +150,7 @@ class Found:
     votes: F64  # [M,L]
     unknown: Bools
     turning: Bools
+    static: Bools
     acceleration: F64
     source: Names
 
@@ -170,6 +171,7 @@ class Found:
         motion = object_motion.begun(
             *(self.position[c], self.yaw[c], self.velocity[c], self.noise[c]), config, vehicle
         )
+        object_motion.at_rest(motion, np.flatnonzero(self.static[c]))
         return Table(
             ids=ids,
             group=self.group[c],
@@ -238,6 +240,7 @@ def measured(
         votes=votes,
         unknown=np.array([k.unknown for k in kind], np.bool_),
         turning=np.array([k.turning for k in kind], np.bool_) & has_yaw,
+        static=np.array([k.static for k in kind], np.bool_),
         acceleration=np.array([k.acceleration_mps2 for k in kind], float),
         source=np.array([d.source for d in detections], NAME),
     )
@@ -271,6 +274,7 @@ class _Kind(NamedTuple):
     group: int
     unknown: bool
     turning: bool
+    static: bool
     acceleration_mps2: float
 
 
@@ -285,10 +289,14 @@ def _kind(label: str, labels: list[str], config: TrackerConfig) -> _Kind:
     groups = (n for n, names in enumerate((TWO_WHEELERS, VEHICLES, PEOPLE)) if name in names)
     found = next(groups, None)
     group = vote if found is None else -1 - found
-    return _Kind(vote, group, name == UNKNOWN, name in VEHICLES, _acceleration(name, config))
+    acceleration_mps2 = _acceleration(name, config)
+    moves = name in VEHICLES, name in STATIC
+    return _Kind(vote, group, name == UNKNOWN, *moves, acceleration_mps2)
 
 
 def _acceleration(name: str, config: TrackerConfig) -> float:
     if name in VEHICLES:
         return config.acceleration_mps2
+    if name in STATIC:
+        return object_motion.STATIC_MPS2
     return config.person_acceleration_mps2 if name in PEOPLE else config.other_acceleration_mps2
