@@ -75,7 +75,7 @@ class GlobalEstimate:
         """Nothing known here says that the vehicle moves."""
         if self.estimator is None:
             return True
-        return float(np.linalg.norm(self.estimator.core.velocity)) < _SLOW_MPS
+        return math.hypot(*self.estimator.core.velocity.tolist()) < _SLOW_MPS
 
     def warnings(self) -> list[str]:
         """What was assumed."""

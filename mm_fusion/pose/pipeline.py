@@ -154,8 +154,8 @@ class PosePipeline:
         if sample.stamp_ns <= self._local.stamp_ns:
             detail = "the wheels have carried the pose past it"
             return [Rejection(sample.sensor, sample.stamp_ns, Reason.LATE, detail)]
-        gyro = mounting.rotation @ sample.angular_velocity
-        accel = mounting.rotation @ sample.linear_acceleration
+        gyro = mounting.rotation.dot(sample.angular_velocity)
+        accel = mounting.rotation.dot(sample.linear_acceleration)
         rest = self._watch(sample.stamp_ns, gyro, accel)
         self._notice_start()
         self._imu_motion.step(
@@ -385,10 +385,7 @@ class PosePipeline:
 
     def _answer(self) -> Answers:
         local, running = self._local, self._global.estimator
-        if not all(
-            math.isfinite(float(e.core.covariance.trace()) + float(e.core.position.sum()))
-            for e in self._estimators()
-        ):
+        if not all(e.core.is_finite() for e in self._estimators()):
             self._said["divergence"] = "the filter diverged and was started anew"
             self._restart()
             return []
