@@ -301,11 +301,12 @@ class Estimator:
         self._remember()
 
     def fuse_heading(self, yaw_rad: float, sigma_rad: float) -> None:
-        """Heading of the base in the filter's frame; the position takes no step from it."""
+        """Heading of the base in the filter's frame; odom's position takes no step from it."""
         jacobian = np.zeros((1, SIZE))
         jacobian[0, 8] = 1.0
         residual = np.array((wrap_angle_rad(yaw_rad - self.core.yaw_rad()),))
-        self.core.update(jacobian, residual, np.array(((sigma_rad**2,),)), [0, 1, 2])
+        hold = [0, 1, 2] if self._continuous else None
+        self.core.update(jacobian, residual, np.array(((sigma_rad**2,),)), hold)
 
     def fuse_rest(self, rest: RestMeasurement) -> None:
         """At standstill: no velocity, and what an IMU measures then is bias and gravity."""

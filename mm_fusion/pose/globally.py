@@ -9,15 +9,15 @@ import numpy.typing as npt
 
 from mm_fusion.config import PoseConfig
 from mm_fusion.geodesy import LocalTangentPlane
-from mm_fusion.geometry import RigidTransform, rotation_exp, wrap_angle_rad
+from mm_fusion.geometry import RigidTransform, wrap_angle_rad
 from mm_fusion.pose.alignment import (
     Alignment,
     HeadingAlignment,
     Pair,
     PositionOnly,
-    given_alignment,
     global_from_local,
 )
+from mm_fusion.pose.compass import Compass
 from mm_fusion.pose.estimator import Estimator
 from mm_fusion.pose.filter import POS, SIZE, ErrorStateFilter
 from mm_fusion.pose.gates import CHI2_999, GoodFix, Reacceptance
@@ -38,7 +38,6 @@ _SURPRISE_S = 5.0
 _DOUBT_RAD2 = 5e-4
 _DOUBT_FROM = 2.0
 _LEADING = 12.0  # so many times longer dead reckoning is believed between bad fixes
-_HEADING_EVERY_S = 1.0
 _FAR = 4.0  # a fix farther off than so many times their scatter counts for next to nothing
 _FLAT = [i for i in range(SIZE) if i not in (2, 5)]
 
@@ -63,8 +62,7 @@ class GlobalEstimate:
         self._history = History(config.wheel_scale_sigma)
         self._residual_m = 0.0
         self._said: dict[str, str] = {}
-        self._heading: tuple[int, float] | None = None
-        self._heading_used_ns = 0
+        self._compass = Compass(config.imu_orientation_sigma_rad)
         self.estimator: Estimator | None = None
 
     def running(self) -> bool:
@@ -81,31 +79,39 @@ class GlobalEstimate:
         """What was assumed."""
         return list(self._said.values())
 
-    def hear_heading(self, stamp_ns: int, yaw_rad: float, resting: bool) -> None:
-        """The base's heading in the map, measured by two antennas or a compass.
-
-        Its errors are alike from sample to sample: it counts once in a while, and at rest not.
+    def hear_heading(
+        self, stamp_ns: int, yaw_rad: float, local: ErrorStateFilter, resting: bool
+    ) -> None:
+        """The base's heading in the map, measured by two antennas or a compass, beside that in
+        odom. At rest its errors are alike and teach nothing new.
         """
-        self._heading = (stamp_ns, yaw_rad)
+        self._compass.add(stamp_ns, wrap_angle_rad(yaw_rad - local.yaw_rad()), resting)
         if self.estimator is None or resting:
             return
-        if stamp_ns - self._heading_used_ns >= _HEADING_EVERY_S * NS_PER_S:
-            self._heading_used_ns = stamp_ns
-            self.estimator.fuse_heading(yaw_rad, self._config.imu_orientation_sigma_rad)
+        look = self._compass.next()
+        if look is not None:
+            self.estimator.fuse_heading(look.yaw_rad + local.yaw_rad(), look.sigma_rad)
 
-    def _heard(self, fix: GoodFix, enu: F64, covariance: F64, arm: F64, local: Estimator) -> bool:
+    def _heard(self, pair: Pair, local: Estimator) -> bool:
         """Begin with the heading that was heard, if one was of late; whether it was."""
-        if self._heading is None:
+        look = self._compass.first(pair.stamp_ns)
+        if look is None:
             return False
-        if abs(self._heading[0] - fix.stamp_ns) > _HEADING_EVERY_S * NS_PER_S:
-            return False
-        yaw_rad, core = self._heading[1], local.core
-        turn = rotation_exp(0.0, 0.0, wrap_angle_rad(yaw_rad - core.yaw_rad())) @ core.rotation
-        variances = np.concatenate([np.diagonal(covariance), np.zeros(3)])
-        variances[5] = self._config.imu_orientation_sigma_rad**2
-        floor_m = self._config.gps_sigma_floor_m
-        given = given_alignment(core, enu - turn @ arm, yaw_rad, variances, floor_m)
-        self.place_at(local, given)
+        centre = self._posterior.centre() if self._odometry else (pair.odom, pair.enu)
+        # Errors of a receiver at rest are alike from fix to fix.
+        least = 1.0 / 9.0 if self._odometry else 1.0
+        weight, weight_z = self._posterior.weights()
+        self.place_at(
+            local,
+            Alignment(
+                yaw_rad=look.yaw_rad,
+                yaw_sigma_rad=look.sigma_rad,
+                odom_centre=centre[0],
+                map_centre=centre[1],
+                sigma_m=math.sqrt(max(1.0 / weight, least * pair.variance_m2)),
+                sigma_z_m=math.sqrt(max(1.0 / weight_z, least * pair.variance_z_m2)),
+            ),
+        )
         return True
 
     def coast(self, stamp_ns: int, local: Estimator | None) -> None:
@@ -217,8 +223,6 @@ class GlobalEstimate:
         local: Estimator | None,
         odometry: bool,
     ) -> None:
-        if local is not None and self._heard(fix, enu, covariance, lever_arm, local):
-            return
         speed = _UNKNOWN_SPEED_MPS
         if local is not None and odometry:
             speed = float(np.linalg.norm(local.core.velocity)) + 0.1
@@ -238,6 +242,8 @@ class GlobalEstimate:
         pair = Pair(fix.stamp_ns, enu, odom, yaw, variance, float(covariance[2, 2]), odometry)
         self._odometry = odometry and self._odometry
         self._posterior.add(enu, odom, variance, float(covariance[2, 2]))
+        if local is not None and self._heard(pair, local):
+            return
         found = self._alignment.add(pair)
         if found is None:
             return

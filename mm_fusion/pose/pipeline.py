@@ -275,7 +275,7 @@ class PosePipeline:
             return
         resting = self._standstill.resting
         if self._config.imu_orientation == "map":
-            self._global.hear_heading(sample.stamp_ns, yaw, resting)
+            self._global.hear_heading(sample.stamp_ns, yaw, self._local.core, resting)
         elif not resting:
             self._local.fuse_heading(yaw, self._config.imu_orientation_sigma_rad)
 

@@ -46,6 +46,15 @@ class HeadingPosterior:
         self._height_weight += weight
         self._height += (float(enu[2] - odom[2]) - self._height) * weight / self._height_weight
 
+    def centre(self) -> tuple[F64, F64]:
+        """Weighted means of the places in odom and of the fixes [3]."""
+        odom = np.array((*self._odom, 0.0))
+        return odom, np.array((*self._enu, self._height))
+
+    def weights(self) -> tuple[float, float]:
+        """The fixes' weights together, in the plane and in height, 1/m^2."""
+        return self._weight, self._height_weight
+
     def heading(self) -> tuple[float, float]:
         """Most likely heading of odom in the map, rad, and its concentration (1 / variance)."""
         return math.atan2(self._cross, self._dot), math.hypot(self._dot, self._cross)
