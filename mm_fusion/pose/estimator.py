@@ -248,7 +248,16 @@ class Estimator:
         spread[3:5] = missed**2
         spread[6:8] = _TILT_RAD**2
         length = min(float(np.linalg.norm(w)) for w in (fixes.way, fixes.way_predicted))
-        if length > max(self._config.heading_distance_m, 6.0 * sigma_m):
+        if fixes.adrift:
+            # Its accelerations went wrong, and its heading may be the reason.
+            velocity = np.array((*fixes.way / fixes.span_s, core.velocity.item(2)))
+            core.velocity_moved = core.velocity_moved + (velocity - core.velocity)
+            core.velocity = velocity
+            core.covariance[VEL, :] = core.covariance[:, VEL] = 0.0
+            spread[3:5] = (2.0 * sigma_m / fixes.span_s) ** 2 + (0.5 * fixes.span_s) ** 2
+            spread[5] = 0.25
+            spread[8] = 0.25
+        elif length > max(self._config.heading_distance_m, 6.0 * sigma_m):
             (e, n), (x, y) = fixes.way, fixes.way_predicted
             angle = math.atan2(x * n - y * e, x * e + y * n)
             core.turn(angle)

@@ -209,6 +209,7 @@ class Believed:
     way_predicted: F64
     span_s: float
     alone_s: float
+    adrift: bool = False
 
 
 class Reacceptance:
@@ -235,13 +236,23 @@ class Reacceptance:
         self._refused.clear()
 
     def refused(
-        self, stamp_ns: int, enu: F64, offset: F64, sigma_m: float, speed_mps: float
+        self,
+        stamp_ns: int,
+        enu: F64,
+        offset: F64,
+        sigma_m: float,
+        speed_mps: float,
+        adrift: bool = False,
     ) -> Believed | None:
-        """Note a refused fix at ``enu`` [3], ``offset`` [3] from its prediction.
+        """Note a refused fix at ``enu`` [3], ``offset`` [3] from its prediction. ``adrift``: the
+        filter has nothing but an accelerometer for its speed, and is the suspect always.
 
         Answers what to believe when the refused fixes have persisted, else None.
         """
-        steady = self._steady(stamp_ns, offset, sigma_m, speed_mps)
+        if adrift:
+            steady = self._one_vehicle(stamp_ns, enu, sigma_m)
+        else:
+            steady = self._steady(stamp_ns, offset, sigma_m, speed_mps)
         if not self._refused:
             self._jumped = not steady
         elif not steady:
@@ -250,7 +261,7 @@ class Reacceptance:
         self._refused.append((stamp_ns, enu, offset))
         first_ns = self._refused[0][0]
         blackout = (first_ns - self._last_good_ns) / NS_PER_S >= self._config.gps_blackout_s
-        soon = blackout or not self._jumped
+        soon = blackout or adrift or not self._jumped
         wait_s = self._config.gps_recover_s if soon else self._config.gps_persist_s
         long_enough = (stamp_ns - first_ns) / NS_PER_S >= wait_s
         if len(self._refused) < _CONFIRMATIONS or not long_enough:
@@ -258,7 +269,17 @@ class Reacceptance:
         _, enu_first, offset_first = self._refused[0]
         way = (enu - enu_first)[:2]
         span_s, alone_s = ((stamp_ns - n) / NS_PER_S for n in (first_ns, self._last_good_ns))
-        return Believed(offset, way, way - (offset - offset_first)[:2], span_s, alone_s)
+        predicted = way - (offset - offset_first)[:2]
+        return Believed(offset, way, predicted, span_s, alone_s, adrift)
+
+    def _one_vehicle(self, stamp_ns: int, enu: F64, sigma_m: float) -> bool:
+        """Whether one vehicle could have made this and the two refused fixes before it."""
+        if len(self._refused) < 2:
+            return True
+        trail = deque(((n, place) for n, place, _ in list(self._refused)[-2:]), maxlen=2)
+        dt_s = (stamp_ns - trail[-1][0]) / NS_PER_S
+        reach = 4.0 * math.sqrt(6.0) * sigma_m + _ACCELERATION_MPS2 * dt_s * dt_s
+        return _bend(trail, stamp_ns, enu) <= reach
 
     def _steady(self, stamp_ns: int, offset: F64, sigma_m: float, speed_mps: float) -> bool:
         """Whether noise and a heading wrong by up to a third explain the change of the offset."""

@@ -339,7 +339,8 @@ class GlobalEstimate:
         if flat > CHI2_999[2]:
             sigma = math.sqrt(claimed * receiver.white + receiver.slow_m2)
             speed = float(np.linalg.norm(core.velocity))
-            believed = self._gate.refused(fix.stamp_ns, enu, residual, sigma, speed)
+            adrift = not (odometry or self._config.nonholonomic)
+            believed = self._gate.refused(fix.stamp_ns, enu, residual, sigma, speed, adrift)
             off = math.hypot(residual[0], residual[1])
             if believed is None:
                 detail = f"{off:.1f} m off, {math.sqrt(flat):.1f} sigma"

@@ -188,6 +188,21 @@ def test_kitti_imu_and_gps_alone(kitti) -> None:
     assert any("driving forwards assumed" in w for w in out.pipeline.warnings())
 
 
+def test_kitti_without_the_constraint_comes_back_from_where_accelerations_lead(kitti) -> None:
+    """GIVEN the same logs and a base that may move sideways, so that nothing but an accelerometer
+    ties the speed to the heading WHEN it runs away from the fixes THEN fixes that one vehicle could
+    have made are believed within seconds, with the speed they tell, and the heading is doubted."""
+    samples, held = kitti
+    tree = FrameTree()
+    for frame in ("imu_link", "gps"):
+        tree.set("base_link", frame, RigidTransform.identity())
+    config = load(assignments=["pose.datum=[49.0, 8.4, 100.0]", "pose.nonholonomic=false"])
+    distance = apart(Run(PosePipeline(config, tree)).feed(samples), list(held))
+    assert np.median(distance) < 0.25
+    assert np.sqrt((distance**2).mean()) < 2.0
+    assert distance.max() < 10.0
+
+
 def test_kitti_beside_gtsams_own_smoother(kitti) -> None:
     """GIVEN the same logs and the same fixes kept back WHEN gtsam smooths them by the method of its
     example, knowing also what comes after, and we filter them online THEN our distances to the
