@@ -32,6 +32,7 @@ from mm_fusion.samples import (
 )
 
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 
 Each = Callable[[Callable[[int], "Rejection | None"], Iterable[int]], Iterable["Rejection | None"]]
 
@@ -55,6 +56,14 @@ class _Picture(NamedTuple):
     frame: CameraFrame
     model: CameraModel
     base_from_camera: RigidTransform
+
+
+class _Aim(NamedTuple):
+    """A camera's ``pixel_from_base`` [3,4] where nothing moves, for its lens and place."""
+
+    model: CameraModel
+    place: RigidTransform
+    matrix: F64
 
 
 class Coming(NamedTuple):
@@ -92,6 +101,7 @@ class Staging:
         self._placer = CloudPlacer()
         self._images = [ImageStager(slot) for slot in self.inputs.images]
         self._ahead: _Ahead | None = None
+        self._aims: dict[int, _Aim] = {}
         self._pictures: dict[int, _Picture] = {}  # that are in their slots ahead of their set
 
     def prepare(self, coming: Coming, motion: MotionBuffer) -> bool:
@@ -277,9 +287,12 @@ class Staging:
             moved = RigidTransform.identity()
             if exposure_ns != synced.stamp_ns:
                 staged.remarks.append(f"{frame.sensor}: no ego motion between exposure and set")
-        camera_from_base = base_from_camera.inverse() @ moved
-        k = self._images[slot].network_k(model)
-        self.inputs.pixel_from_base[slot] = k @ camera_from_base.matrix()[:3]
+        known = self._aims.get(slot)
+        if known is None or known.model is not model or known.place is not base_from_camera:
+            k = self._images[slot].network_k(model)
+            matrix = k @ base_from_camera.inverse().matrix()[:3]
+            known = self._aims[slot] = _Aim(model, base_from_camera, matrix)
+        self.inputs.pixel_from_base[slot] = known.matrix @ moved.matrix()
 
 
 def _is_for(ahead: _Ahead, sweeps: list[Mounted], stamp_ns: int, motion: MotionBuffer) -> bool:
