@@ -146,16 +146,18 @@ class History:
         if len(pieces) < _LEAST_PIECES:
             self.leads = False
             return None
+        if not self.leads:
+            off = float(np.median([p.off_m / p.claimed_m for p in self._since(_MINUTE_S)]))
+            if off <= _WORSE:
+                return None  # the filter agrees with its fixes: no need to lay anything
         found = self._fit(pieces, bias, bias_sigma)
         if found is None:
             self.leads = False
             return None
-        ratio = self._ratio(pieces, found.misfits, white)
         if self.leads:
             self.leads = not self._good_again(found, white)
         else:
-            off = float(np.median([p.off_m / p.claimed_m for p in self._since(_MINUTE_S)]))
-            self.leads = ratio > _WORSE and off > _WORSE
+            self.leads = self._ratio(pieces, found.misfits, white) > _WORSE
         return found if self.leads else None
 
     def _good_again(self, found: Whole, white: float) -> bool:
