@@ -28,14 +28,15 @@ def test_the_curve_undoes_what_made_scores_wrong() -> None:
 
 
 def test_the_threshold_is_where_f1_is_largest_in_a_street() -> None:
-    """GIVEN boxes of which some are false, WHEN each false one stands for three, as in a street,
+    """GIVEN boxes of which some are false, WHEN each false one stands for two, as in a street,
     THEN the threshold is where F1 is largest then."""
-    # of 4 objects: F1 is 2/5, 4/6, 4/9, 6/10, 8/11, 8/14 as boxes are added from the best on
-    chance = np.array([0.5, 0.9, 0.8, 0.6, 0.2, 0.4])
-    hit = np.array([True, True, True, False, False, True])
-    assert best_threshold(chance, hit, 4) == 0.4
-    # with one right box less behind the false one it does not pay: 2/5, 4/6, 4/9, 6/10, 6/13
-    assert best_threshold(chance[:5], hit[:5], 4) == 0.8
+    # of 5 objects: F1 is 2/6, 4/7, 4/9, 4/11, 6/12, 6/14 as boxes are added from the best on,
+    # where 6/10, that of the fifth, would be the largest if a false one were one
+    chance = np.array([0.5, 0.9, 0.8, 0.6, 0.55, 0.2])
+    hit = np.array([True, True, True, False, False, False])
+    assert best_threshold(chance, hit, 5) == 0.8
+    # one more that is right makes it worth while: 8/13
+    assert best_threshold(np.append(chance, 0.45), np.append(hit, True), 5) == 0.45
 
 
 def test_a_network_that_finds_nothing_cannot_be_calibrated(
