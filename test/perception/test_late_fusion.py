@@ -170,6 +170,21 @@ def test_what_the_detector_sees_twice_is_boxed_once() -> None:
     assert found.score == 0.9
 
 
+def test_what_two_cameras_see_is_boxed_once() -> None:
+    """GIVEN two cars in a row and two cameras that both see both
+    THEN there are two boxes, each with the better one of its scores."""
+    cars: list[Box] = [((x, 0.5, 0.75), (4.2, 1.75, 1.5), 0.0) for x in (10.0, 16.0)]
+    xyz = np.concatenate([surface(car) for car in cars]).T.astype(np.float32)
+    nothing = Ground(np.zeros(xyz.shape[1], np.bool_), xyz[2].copy())
+    looks = [
+        Look([seen(car, score=score) for car in cars], PIXEL_FROM_BASE, (WIDTH, HEIGHT))
+        for score in (0.7, 0.8)
+    ]
+    found = locate(looks, xyz, nothing, 60.0, SENSOR[:2], None)
+    assert [d.score for d in found] == [0.8, 0.8]
+    assert abs(found[0].center[0] - found[1].center[0]) > 4.0
+
+
 def test_a_bus_is_larger_than_a_car() -> None:
     bus: Box = ((18.0, 6.0, 1.55), (10.5, 2.55, 3.1), 0.0)
     (found,) = located([seen(bus, "car", "bus")], [surface(bus)])

@@ -72,7 +72,7 @@ def locate(
                 bearing = bearing_only(seen, look)
                 if bearing is not None:
                     out.append(bearing)
-    out += _boxed(wanted)
+    out += _once(_boxed(wanted))
     if unnamed is not None:
         out += _obstacles(solid, taken, unnamed, sensor)
     return sorted(out, key=lambda d: -d.score)
@@ -105,6 +105,25 @@ def _boxed(wanted: list[_Wanted]) -> list[Detection]:
         best = max(range(len(one.targets)), key=lambda k: (explained(found[n, k], one.plane), k))
         out.append(_detection(one.seen, one.targets[best], found[n, best]))
     return out
+
+
+def _once(found: list[Detection]) -> list[Detection]:
+    """Of vehicles whose middle lies within another's footprint the likeliest: two cameras, or a
+    detector that calls one vehicle a car and a truck, name a thing twice."""
+    kept: list[Detection] = []
+    for one in sorted(found, key=lambda d: -d.score):
+        if one.label != "car" or not any(_within(one, other) for other in kept):
+            kept.append(one)
+    return kept
+
+
+def _within(one: Detection, other: Detection) -> bool:
+    if other.label != one.label:
+        return False
+    x, y = one.center[:2] - other.center[:2]
+    c, s = np.cos(other.yaw), np.sin(other.yaw)
+    along, aside = abs(c * x + s * y), abs(c * y - s * x)
+    return bool(along < other.size[0] / 2 and aside < other.size[1] / 2)
 
 
 def standing(target: Target) -> Fitted:
