@@ -121,6 +121,10 @@ class NetworkConfig:
         high=1000.0,
     )
 
+    def threshold_over(self, contracts: float) -> float:
+        """The score from which on boxes are told: the user's, where there is none a contract's."""
+        return contracts if self.score_threshold < 0.0 else self.score_threshold
+
 
 @dataclass(frozen=True)
 class NodesConfig:

@@ -276,3 +276,21 @@ def box_corners(center: npt.ArrayLike, size: npt.ArrayLike, yaw_rad: float) -> F
     c, s = np.cos(yaw_rad), np.sin(yaw_rad)
     corners = np.stack([c * x - s * y, s * x + c * y, z], axis=1)
     return corners + np.asarray(center, dtype=np.float64)
+
+
+def areas(rectangles: F64) -> F64:
+    """Areas [N] of rectangles [N,4] (left, top, right, bottom)."""
+    return np.asarray(np.prod(rectangles[:, 2:] - rectangles[:, :2], axis=1))
+
+
+def shared_areas(a: F64, b: F64) -> F64:
+    """Areas [M,N] that rectangles [M,4] and [N,4] have in common; 0 where one is NaN."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    return np.nan_to_num(np.prod(np.maximum(high - low, 0.0), axis=-1))
+
+
+def overlaps(a: F64, b: F64) -> F64:
+    """Intersection over union [M,N] of rectangles [M,4] and [N,4]; 0 or NaN where one is NaN."""
+    shared = shared_areas(a, b)
+    return shared / np.maximum(areas(a)[:, None] + areas(b)[None, :] - shared, 1e-9)

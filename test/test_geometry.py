@@ -14,8 +14,11 @@ from mm_fusion.errors import CalibrationError
 from mm_fusion.geometry import (
     FrameTree,
     RigidTransform,
+    areas,
     box_corners,
+    overlaps,
     project,
+    shared_areas,
     skew,
     wrap_angle_rad,
 )
@@ -250,3 +253,12 @@ def test_bad_translation_beside_a_good_quaternion_is_refused(place: list[float])
     """GIVEN a translation that is none WHEN a transform is made THEN it is refused."""
     with pytest.raises(CalibrationError, match="translation"):
         RigidTransform.from_quaternion(place, [0.0, 0.0, 0.0, 1.0])
+
+
+def test_rectangles_share_what_lies_in_both() -> None:
+    a = np.array([[0.0, 0.0, 4.0, 2.0], [np.nan, 0.0, 1.0, 1.0]])
+    b = np.array([[2.0, 1.0, 6.0, 3.0], [4.0, 0.0, 5.0, 2.0]])
+    assert areas(a)[0] == 8.0
+    assert shared_areas(a, b).tolist() == [[2.0, 0.0], [0.0, 0.0]]
+    assert overlaps(a, b)[0].tolist() == [2.0 / 14.0, 0.0]
+    assert not (overlaps(a, b)[1] > 0.0).any()

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from mm_fusion.config_objects import GroundConfig
 from mm_fusion.datasets.frame import LABELS
-from mm_fusion.geometry import RigidTransform, project
+from mm_fusion.geometry import RigidTransform, overlaps, project
 from mm_fusion.perception.camera2d.associate import Seen
 from mm_fusion.perception.camera2d.bodies import Look
 from mm_fusion.perception.camera2d.contract import usual_map
@@ -222,23 +222,20 @@ def _part(name: str, box: F64) -> F64:
     return np.array([0.1 * width, 0.0, -0.1 * width, -0.15 * height])
 
 
-def _iou(a: F64, b: F64) -> float:
-    size = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0.0)
-    both = float(np.prod(size))
-    return both / float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
-
-
 def _errors(street: Street, rng: Rng) -> Iterator[tuple[Thing, float]]:
     """The found objects up to FARTHEST_M, and how far from each the nearest box is, m."""
     seen = with_riders(_detected(street.things, rng))
     xyz = np.ascontiguousarray(street.xyz.T)
     look = Look(seen, street.pixel_from_base, (WIDTH, HEIGHT))
     boxes = locate([look], xyz, find_ground(xyz, GroundConfig()), 60.0, np.zeros(2))
-    for thing in street.things:
-        best = max(((_iou(s.box, thing.whole), n) for n, s in enumerate(seen)), default=(0.0, 0))
-        if best[0] < FOUND_IOU or np.hypot(*thing.box[:2]) > FARTHEST_M:
+    if not seen:
+        return
+    overlap = overlaps(np.stack([s.box for s in seen]), np.stack([t.whole for t in street.things]))
+    for thing, own in zip(street.things, overlap.T, strict=True):
+        best = int(own.argmax())
+        if own[best] < FOUND_IOU or np.hypot(*thing.box[:2]) > FARTHEST_M:
             continue
-        if max(_iou(seen[best[1]].box, other.whole) for other in street.things) > best[0]:
+        if overlap[best].max() > own[best]:
             continue  # another's box
         off = [float(np.hypot(*(d.center - thing.box[:3])[:2])) for d in boxes]
         yield thing, min(off, default=np.inf)

@@ -92,9 +92,8 @@ def detector_of(
         return TwoStageDetector(network, config, calibration)
     if isinstance(network, EnsembleNetwork):
         first, second = network.first, network.second
-        given = config.network.score_threshold
         contract = first.contract
-        threshold = contract.score_threshold if given < 0.0 else given
+        threshold = config.network.threshold_over(contract.score_threshold)
         weak = replace(
             config, network=replace(config.network, score_threshold=min(WEAK, threshold))
         )

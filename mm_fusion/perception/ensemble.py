@@ -83,7 +83,7 @@ class EnsembleDetector:
         self, first: Sequence[Detection], second: Sequence[Detection], all_there: bool
     ) -> Iterator[Detection]:
         """The boxes of both, each thing once, with what each detector says about the other's."""
-        told = weighed(first, self._second.looks, self._second.faint, self._second.labels)
+        told = weighed(first, self._second.glances, self._second.labels)
         # whose box is joined has its second witness in that; only silence tells before
         before = [b if b.score < a.score else a for a, b in zip(first, told, strict=True)]
         after = {id(b): t for b, t in zip(before, told, strict=True)}

@@ -60,11 +60,10 @@ class FusionDetector:
         if not (staged.has_points or any(staged.has_image)):
             return ()
         contract = self._network.contract
-        threshold = self._config.network.score_threshold
         detections, impossible = boxes_above(
             self._network.run(self._staging.inputs),
             contract.classes,
-            contract.score_threshold if threshold < 0.0 else threshold,
+            self._config.network.threshold_over(contract.score_threshold),
         )
         if impossible:
             detail = f"{impossible} boxes of impossible size, place or class"

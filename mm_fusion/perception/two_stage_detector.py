@@ -35,10 +35,10 @@ class TwoStageDetector:
 
     def detect(self, staged: Staged, stamp_ns: int) -> tuple[Detection, ...]:
         """The network's boxes above the threshold, best first; none without points."""
-        cloud, given = self._cloud, self._config.network.score_threshold
         if not staged.has_points:
             return ()
-        threshold = self._network.contract.score_threshold if given < 0.0 else given
+        cloud, contract = self._cloud, self._network.contract
+        threshold = self._config.network.threshold_over(contract.score_threshold)
         found, left_out = self._network.run(cloud.xyz, cloud.intensity, cloud.age_s, threshold)
         if left_out:
             staged.remarks.append(f"{left_out} far pillars more than the network has room for")

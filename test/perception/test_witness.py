@@ -7,7 +7,7 @@ import pytest
 
 from mm_fusion.geometry import box_corners, project
 from mm_fusion.perception.camera2d.associate import Seen
-from mm_fusion.perception.camera2d.bodies import Look
+from mm_fusion.perception.camera2d.bodies import Glance, Look
 from mm_fusion.perception.camera2d.locate import prior_of
 from mm_fusion.perception.witness import doubted, weighed
 from mm_fusion.samples import Detection
@@ -32,12 +32,13 @@ def seen(one: Detection, label: str = "car") -> Seen:
     return Seen(box, 0.7, label, label, prior_of(label, label))
 
 
-def look(*boxes: Seen) -> list[Look]:
-    return [Look(list(boxes), PIXEL_FROM_BASE, SIZE_PX)]
+def look(*boxes: Seen, faint: list[Seen] | None = None) -> list[Glance]:
+    shown = list(boxes)
+    return [Glance(Look(shown, PIXEL_FROM_BASE, SIZE_PX), shown if faint is None else faint)]
 
 
-def scores(found: list[Detection], shown: list[Look], faint: list[Look] | None = None) -> list:
-    return [d.score for d in weighed(found, shown, faint or shown, LABELS)]
+def scores(found: list[Detection], shown: list[Glance]) -> list:
+    return [d.score for d in weighed(found, shown, LABELS)]
 
 
 def test_who_is_boxed_is_surer_and_who_is_not_less() -> None:
@@ -70,7 +71,7 @@ def test_who_is_refuted_hides_nobody() -> None:
 
 def test_what_is_seen_faintly_is_neither_for_nor_against() -> None:
     one = car(15.0)
-    assert scores([one], look(), look(seen(one))) == [0.6]
+    assert scores([one], look(faint=[seen(one)])) == [0.6]
 
 
 def test_a_blind_witness_proves_nothing() -> None:
@@ -96,9 +97,9 @@ def test_a_rider_may_be_seen_as_a_person() -> None:
 
 
 def test_nothing_to_judge_or_nobody_to_ask() -> None:
-    assert weighed([], look(), look(), LABELS) == ()
+    assert weighed([], look(), LABELS) == ()
     one = car(15.0)
-    assert weighed([one], [], [], LABELS) == (one,)
+    assert weighed([one], [], LABELS) == (one,)
 
 
 def test_a_camera_is_doubted_where_better_eyes_saw_nothing() -> None:

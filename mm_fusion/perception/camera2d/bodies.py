@@ -32,6 +32,13 @@ class Look(NamedTuple):
     size: tuple[int, int]
 
 
+class Glance(NamedTuple):
+    """What one camera saw, and all of its network's boxes, faint ones among them."""
+
+    look: Look
+    faint: list[Seen]
+
+
 def focal_px(pixel_from_base: F64) -> float:
     """The focal length that a projection has."""
     return float(np.linalg.norm(np.cross(pixel_from_base[1, :3], pixel_from_base[2, :3])))

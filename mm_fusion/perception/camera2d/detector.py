@@ -12,8 +12,9 @@ from mm_fusion.errors import ConfigError
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.perception.calibration import Calibration
 from mm_fusion.perception.camera2d.associate import Seen
+from mm_fusion.perception.camera2d.bodies import Glance, Look
 from mm_fusion.perception.camera2d.heads import Boxes2d
-from mm_fusion.perception.camera2d.locate import Look, Unnamed, locate, prior_of
+from mm_fusion.perception.camera2d.locate import Unnamed, locate, prior_of
 from mm_fusion.perception.camera2d.network import CameraNetwork, Eye
 from mm_fusion.perception.camera2d.riders import with_riders
 from mm_fusion.perception.deskew import MotionBuffer
@@ -49,8 +50,7 @@ class CameraDetector:
         self._eyes: dict[str, Eye] = {}
         self._cloud = WholeCloud()
         self._aimed: list[_Aimed] = []
-        self.looks: list[Look] = []  # what the pictures of the last set showed
-        self.faint: list[Look] = []  # and with that what they may have shown
+        self.glances: list[Glance] = []  # what the pictures of the last set showed
         self.labels = frozenset(network.contract.class_map.values())
         if not (config.network.use_camera or config.network.use_lidar):
             raise ConfigError("network.use_camera: must be true where network.use_lidar is false")
@@ -72,12 +72,10 @@ class CameraDetector:
 
     def detect(self, staged: Staged, stamp_ns: int) -> tuple[Detection, ...]:
         """Boxes of all cameras, in the base frame at the stamp, best first."""
-        given = self._config.network.score_threshold
         del stamp_ns  # what was staged is at the stamp already
-        threshold = self._network.contract.score_threshold if given < 0.0 else given
-        seen = [self._seen(aimed, threshold) for aimed in self._aimed]
-        self.looks, self.faint = [s[0] for s in seen], [s[1] for s in seen]
-        looks = self.looks
+        threshold = self._config.network.threshold_over(self._network.contract.score_threshold)
+        self.glances = [self._glance(aimed, threshold) for aimed in self._aimed]
+        looks = [glance.look for glance in self.glances]
         settings = self._config.camera2d
         unnamed = Unnamed(range_m=settings.unknown_range_m) if settings.unknown else None
         cloud = self._cloud
@@ -89,15 +87,13 @@ class CameraDetector:
             staged.remarks.append(f"{bearings} camera boxes without points: their range is guessed")
         return tuple(found)
 
-    def _seen(self, aimed: _Aimed, threshold: float) -> tuple[Look, Look]:
-        """What a picture shows, and that with what it shows but faintly."""
+    def _glance(self, aimed: _Aimed, threshold: float) -> Glance:
         size = aimed.eye.model.width, aimed.eye.model.height
         found = self._network.run(aimed.eye.canvas, FAINT * threshold)
         boxes = aimed.eye.in_camera(found.boxes)
         faint = self._named(found._replace(boxes=boxes))
         seen = with_riders([s for s in faint if s.score >= threshold])
-        place = aimed.pixel_from_base
-        return Look(seen, place, size), Look(faint, place, size)
+        return Glance(Look(seen, aimed.pixel_from_base, size), faint)
 
     def _named(self, found: Boxes2d) -> list[Seen]:
         """The boxes whose class means something here."""
