@@ -262,3 +262,10 @@ def test_rectangles_share_what_lies_in_both() -> None:
     assert shared_areas(a, b).tolist() == [[2.0, 0.0], [0.0, 0.0]]
     assert overlaps(a, b)[0].tolist() == [2.0 / 14.0, 0.0]
     assert not (overlaps(a, b)[1] > 0.0).any()
+
+
+def test_intersection_over_union() -> None:
+    a = np.array([[0.0, 0.0, 4.0, 2.0]])
+    assert overlaps(a, a) == 1.0
+    assert overlaps(a, np.add(a, [2.0, 0.0, 2.0, 0.0])) == pytest.approx(1 / 3)
+    assert overlaps(a, a + 10.0) == 0.0

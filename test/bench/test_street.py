@@ -5,16 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mm_fusion.bench.street import K, Street, Thing, _errors, _iou
+from mm_fusion.bench.street import K, Street, Thing, _errors
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.sim.camera import optical_mount
-
-
-def test_intersection_over_union() -> None:
-    a = np.array([0.0, 0.0, 4.0, 2.0])
-    assert _iou(a, a) == 1.0
-    assert _iou(a, np.add(a, [2.0, 0.0, 2.0, 0.0])) == pytest.approx(1 / 3)
-    assert _iou(a, a + 10.0) == 0.0
 
 
 @pytest.mark.parametrize(("moved", "near"), [(0.0, True), (3.0, False)])
