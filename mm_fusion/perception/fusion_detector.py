@@ -16,6 +16,8 @@ from mm_fusion.perception.network import FusionNetwork, NetworkOutputs
 from mm_fusion.perception.staging import Coming, Each, Staged, Staging
 from mm_fusion.samples import Detection, LidarSweep, Reason, Rejection, SyncedSet
 
+SPREADS = np.array([0, 0, 1, 3])  # of x, y, z and yaw, among what a network expects to be off by
+
 
 class FusionDetector:
     """A fusion network with its buffers; see Detector."""
@@ -75,19 +77,24 @@ def boxes_above(
     outputs: NetworkOutputs, classes: Sequence[str], threshold: float
 ) -> tuple[tuple[Detection, ...], int]:
     """Detections with at least this score, and how many boxes were no boxes at all."""
-    boxes, scores, labels = outputs.boxes, outputs.scores, outputs.labels
-    wanted = ~(scores < threshold)  # a score that is no number is looked at, too
+    # A score that is no number is looked at, too.
+    wanted = chosen = np.flatnonzero(~(outputs.scores < threshold))
+    boxes, scores, labels = outputs.boxes[wanted], outputs.scores[wanted], outputs.labels[wanted]
     sane = np.isfinite(boxes).all(axis=1) & (boxes[:, 3:6] > 0.0).all(axis=1)
     sane &= (scores >= 0.0) & (scores <= 1.0) & (labels >= 0) & (labels < len(classes))
-    chosen = np.flatnonzero(wanted & sane)
-    rows = boxes[chosen].astype(np.float64)
-    numbers = (labels[chosen].tolist(), scores[chosen].tolist(), rows[:, 6].tolist())
-    known = covariances(outputs.spreads, chosen)
+    if not sane.all():
+        chosen = wanted[sane]
+        boxes, scores, labels = boxes[sane], scores[sane], labels[sane]
+    rows = boxes.astype(np.float64)
+    numbers = (labels.tolist(), scores.tolist(), rows[:, 6].tolist())
+    parts = (rows[:, :3], rows[:, 3:6], rows[:, 7:9], covariances(outputs.spreads, chosen))
     detections = tuple(
-        Detection(classes[label], score, row[:3], row[3:6], yaw, row[7:9], covariance=covariance)
-        for label, score, yaw, row, covariance in zip(*numbers, rows, known, strict=True)
+        Detection(classes[label], score, center, size, yaw, velocity, covariance=covariance)
+        for label, score, yaw, center, size, velocity, covariance in zip(
+            *numbers, *parts, strict=True
+        )
     )
-    return detections, int(np.count_nonzero(wanted & ~sane))
+    return detections, len(wanted) - len(chosen)
 
 
 def covariances(
@@ -97,14 +104,17 @@ def covariances(
     the network expects: of a Laplace distribution, the variance is twice their square."""
     if spreads is None:
         return [None] * len(chosen)
-    errors = spreads[chosen][:, [0, 0, 1, 3]].astype(np.float64)
+    errors = spreads[chosen].take(SPREADS, axis=1).astype(np.float64)
     # Sine and cosine of a heading of which nothing is known are off by about 0.9.
     variances = 2.0 * errors * errors
-    variances[:, 3] = np.minimum(variances[:, 3], np.pi**2 / 3.0)
-    matrices = np.zeros((len(chosen), 4, 4))
-    matrices[:, range(4), range(4)] = variances
-    usable = np.asarray(np.isfinite(variances).all(axis=1)).tolist()
-    return [m if good else None for m, good in zip(matrices, usable, strict=True)]
+    np.minimum(variances[:, 3], np.pi**2 / 3.0, out=variances[:, 3])
+    matrices = np.zeros((len(chosen), 16))
+    matrices[:, ::5] = variances  # the diagonals
+    matrices = matrices.reshape(-1, 4, 4)
+    finite = np.isfinite(variances)
+    if finite.all():
+        return list(matrices)
+    return [m if f.all() else None for m, f in zip(matrices, finite, strict=True)]
 
 
 def _check_fit(cameras: Sequence[str], contract: Contract, config: NetworkConfig) -> None:

@@ -24,38 +24,48 @@ UNKNOWN = -1.0
 # The tracker estimates x and y; of the rest nothing is known, and a large number says so.
 LARGE = 1e3
 SPATIAL = np.array([0, 1, 2, 5])  # x, y, z and yaw among (x y z roll pitch yaw)
+# Columns of a row: of all pairs of those, and of the variances of roll and pitch.
+PAIRS = (COVARIANCE + 6 * SPATIAL[:, None] + SPATIAL).reshape(-1)
+LEANING = slice(COVARIANCE + 3 * 7, COVARIANCE + 4 * 7 + 1, 7)
+NOT_TRACKED = slice(COVARIANCE + 2 * 7, COVARIANCE + 36, 7)  # variances of all but x and y
 
 
 def box_rows(boxes: Sequence[Detection | Track]) -> F64:
     """The numbers of boxes as float64 [N, COLUMNS], in the order of Detection3D's members."""
-    rows = np.zeros((len(boxes), COLUMNS))
+    count = len(boxes)
+    rows = np.zeros((count, COLUMNS))
     if not boxes:
         return rows
     rows[:, SCORE] = [b.score for b in boxes]
-    rows[:, POSE : POSE + 3] = [b.center for b in boxes]
+    rows[:, POSE : POSE + 3] = _stacked([b.center for b in boxes], (count, 3))
     half_yaw = np.array([b.yaw for b in boxes]) / 2.0
     rows[:, POSE + 5], rows[:, POSE + 6] = np.sin(half_yaw), np.cos(half_yaw)
     rows[:, CENTER : CENTER + 7] = rows[:, POSE : POSE + 7]
-    rows[:, SIZE : SIZE + 3] = [b.size for b in boxes]
+    rows[:, SIZE : SIZE + 3] = _stacked([b.size for b in boxes], (count, 3))
     tracks = [b for b in boxes if isinstance(b, Track)]
-    covariance = rows[:, COVARIANCE : COVARIANCE + 36].reshape(-1, 6, 6)  # a copy
-    if len(tracks) == len(boxes):
-        covariance[:, :2, :2] = np.array([t.covariance for t in tracks])[:, :2, :2]
-        covariance[:, range(2, 6), range(2, 6)] = LARGE
-    else:
-        covariance[:, 0, 0] = UNKNOWN
-        own = [b.covariance if isinstance(b, Detection) else None for b in boxes]
-        known = np.array([n for n, c in enumerate(own) if c is not None], np.intp)
-        if len(known):
-            _put_covariances(covariance, known, np.array([c for c in own if c is not None]))
-    rows[:, COVARIANCE : COVARIANCE + 36] = covariance.reshape(-1, 36)
+    if len(tracks) == count:
+        own = _stacked([t.covariance for t in tracks], (count, 4, 4))
+        for axis in range(2):
+            first = COVARIANCE + 6 * axis
+            rows[:, first : first + 2] = own[:, axis, :2]
+        rows[:, NOT_TRACKED] = LARGE
+        return rows
+    given = [b.covariance if isinstance(b, Detection) else None for b in boxes]
+    known = [n for n, c in enumerate(given) if c is not None]
+    rows[:, COVARIANCE] = UNKNOWN
+    if known:
+        own = _stacked([c for c in given if c is not None], (len(known), 16))
+        if len(known) == count:
+            rows[:, PAIRS], rows[:, LEANING] = own, LARGE
+        else:
+            rows[np.array(known)[:, None], PAIRS] = own
+            rows[known, LEANING] = LARGE
     return rows
 
 
-def _put_covariances(matrices: F64, rows: npt.NDArray[np.intp], known: F64) -> None:
-    """Those of (x, y, z, yaw) [M,4,4] into some rows of those of (x y z roll pitch yaw) [N,6,6]."""
-    matrices[np.ix_(rows, SPATIAL, SPATIAL)] = known
-    matrices[rows, 3, 3] = matrices[rows, 4, 4] = LARGE
+def _stacked(parts: Sequence[F64], shape: tuple[int, ...]) -> F64:
+    """Arrays of one shape as one of ``shape``; faster than asking numpy what a list of them is."""
+    return np.concatenate(parts).reshape(shape)
 
 
 def encode_boxes(boxes: Sequence[Detection | Track], stamp_ns: int, frame_id: str) -> bytes:
@@ -67,24 +77,28 @@ def encode_boxes(boxes: Sequence[Detection | Track], stamp_ns: int, frame_id: st
     """
     header = _stamp(stamp_ns) + _string(frame_id)
     header += bytes(-len(header) % 4)
-    # Header and the number of results; the class's name follows. All end on a multiple of four.
-    heads = {
-        label: b"".join((header, (1).to_bytes(4, "little"), _padded(label)))
-        for label in {b.label for b in boxes}
-    }
+    one = (1).to_bytes(4, "little")
+    heads = {label: _heads(header + one + _padded(label)) for label in {b.label for b in boxes}}
     data = box_rows(boxes).tobytes()
     parts = [LITTLE_ENDIAN_HEADER, header, len(boxes).to_bytes(4, "little")]
     length = len(header) + 4  # counted, as CDR does, without the encapsulation header
     step = 8 * COLUMNS
-    for n, box in enumerate(boxes):
-        head = heads[box.label]
-        gap = -(length + len(head)) % 8
+    name = ""
+    for start, box in zip(range(0, step * len(boxes), step), boxes, strict=True):
+        head = heads[box.label][length & 4]
         name = str(box.track_id) if isinstance(box, Track) else ""
-        # Nothing follows the last string: it is not filled up.
-        tail = _padded(name) if n + 1 < len(boxes) else _string(name)
-        parts += (head, bytes(gap), data[n * step : (n + 1) * step], tail)
-        length += len(head) + gap + step + len(tail)
+        tail = _padded(name) if name else NAMELESS
+        parts += (head, data[start : start + step], tail)
+        length += len(head) + step + len(tail)
+    if boxes:
+        parts[-1] = _string(name)  # nothing follows the last string: it is not filled up
     return b"".join(parts)
+
+
+def _heads(head: bytes) -> dict[int, bytes]:
+    """What stands before a box's numbers (header, number of results, the class's name), filled up
+    to where numbers may stand, by the place modulo 8 of its beginning, which is 0 or 4."""
+    return {at: head + bytes(-(at + len(head)) % 8) for at in (0, 4)}
 
 
 def encode_diagnostics(
@@ -123,3 +137,6 @@ def _padded(text: str) -> bytes:
     """
     data = _string(text)
     return data + bytes(-len(data) % 4)
+
+
+NAMELESS = _padded("")
