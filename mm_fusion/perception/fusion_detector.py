@@ -108,9 +108,8 @@ def covariances(
     # Sine and cosine of a heading of which nothing is known are off by about 0.9.
     variances = 2.0 * errors * errors
     np.minimum(variances[:, 3], np.pi**2 / 3.0, out=variances[:, 3])
-    matrices = np.zeros((len(chosen), 16))
-    matrices[:, ::5] = variances  # the diagonals
-    matrices = matrices.reshape(-1, 4, 4)
+    matrices = np.zeros((len(chosen), 4, 4))
+    matrices.reshape(-1, 16)[:, ::5] = variances  # the diagonals
     finite = np.isfinite(variances)
     if finite.all():
         return list(matrices)

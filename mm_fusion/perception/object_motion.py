@@ -165,7 +165,7 @@ def ahead(motion: Motion, position: F64, noise: F64) -> F64:
     """How far along its heading each vehicle was seen from where it was expected [N], in standard
     deviations of that; 0 of what is no vehicle."""
     state, covariance, vehicle = motion
-    along = np.column_stack([np.cos(state[:, HEADING]), np.sin(state[:, HEADING])])
+    along = _columns(np.cos(state[:, HEADING]), np.sin(state[:, HEADING]))
     off = np.einsum("ni,ni->n", along, position - state[:, :2])
     spread = covariance[:, :2, :2] + noise[:, :2, :2]
     return np.where(vehicle, off / np.sqrt(np.einsum("ni,nij,nj->n", along, spread, along)), 0.0)
@@ -190,7 +190,8 @@ def corrected(motion: Motion, position: F64, yaw: F64, noise: F64) -> Motion:
     h = np.zeros((len(state), 3, 5))
     h[:, 0, X] = h[:, 1, Y] = 1.0
     h[rows, 2, facing] = 1.0
-    off = np.column_stack([position - state[:, :2], folded(yaw - state[rows, facing])])
+    off = np.empty((len(state), 3))
+    off[:, :2], off[:, 2] = position - state[:, :2], folded(yaw - state[rows, facing])
     cross = covariance @ h.transpose(0, 2, 1)
     gain = cross @ np.linalg.inv(h @ cross + noise)
     state = state + np.einsum("nij,nj->ni", gain, off)
@@ -238,7 +239,7 @@ def velocities(motion: Motion) -> F64:
     """Velocities [N,2] m/s in the tracks' frame."""
     state = motion.state
     heading, speed = state[:, HEADING], state[:, SPEED]
-    along = np.column_stack([speed * np.cos(heading), speed * np.sin(heading)])
+    along = _columns(speed * np.cos(heading), speed * np.sin(heading))
     return np.where(motion.vehicle[:, None], along, state[:, VX : VY + 1])
 
 
@@ -302,3 +303,9 @@ def moved(motion: Motion, yaw: float) -> Motion:
     state[other, VX : VY + 1] = state[other, VX : VY + 1] @ rotation.T
     state[np.arange(len(state)), np.where(vehicle, HEADING, FACING)] += yaw
     return Motion(state, turn @ covariance @ turn.transpose(0, 2, 1), vehicle)
+
+
+def _columns(first: F64, second: F64) -> F64:
+    out = np.empty((len(first), 2))
+    out[:, 0], out[:, 1] = first, second
+    return out

@@ -119,6 +119,7 @@ class PerceptionPipeline:
 
     def prepare(self) -> None:
         """Do what can be done for the expected set before it goes out; no result changes by it."""
+        self._tracker.settle()
         if not self._coming or self._prepare is None:
             return
         self._coming = [c for c in self._coming if not self._prepare(c, self.motion)]

@@ -6,8 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,9 +91,11 @@ class Table:
         }
         return Table(**changed)
 
-    def copied(self) -> Table:
-        """A copy whose columns may be written to."""
-        return self._mapped(lambda column: column.copy())
+    def copied(self, motion: Motion) -> Table:
+        """A copy whose columns may be written to, with a motion that may be, too."""
+        columns = self._columns()
+        del columns["motion"]
+        return Table(motion=motion, **{name: column.copy() for name, column in columns.items()})
 
     def only(self, keep: Bools | I64) -> Table:
         """Those marked; the very table where that is all of them."""
@@ -192,43 +193,74 @@ class Found:
         )
 
 
+class Kinds:
+    """What the labels say that were seen so far: ``labels`` in the order of their votes, what each
+    may be taken for, how it moves."""
+
+    def __init__(self, config: TrackerConfig) -> None:
+        self._config = config
+        self._vote: dict[str, int] = {}
+        self.labels: list[str] = []
+        self.group = np.zeros(0, np.int64)
+        self.unknown, self.turning, self.static = np.zeros((3, 0), np.bool_)
+        self.acceleration_mps2 = np.zeros(0)
+
+    def votes(self, detections: Sequence[Detection]) -> I64:
+        """The place of each detection's label [M]; labels that are new are learned."""
+        vote, names = self._vote, [d.label for d in detections]
+        for label in names:
+            if label not in vote:
+                self._learn(label)
+        return np.array([vote[label] for label in names], np.int64)
+
+    def _learn(self, label: str) -> None:
+        vote, name = len(self.labels), label.lower()
+        self._vote[label] = vote
+        self.labels.append(label)
+        groups = (n for n, names in enumerate((TWO_WHEELERS, VEHICLES, PEOPLE)) if name in names)
+        found = next(groups, None)
+        self.group = np.append(self.group, vote if found is None else -1 - found)
+        self.unknown = np.append(self.unknown, name == UNKNOWN)
+        self.turning = np.append(self.turning, name in VEHICLES)
+        self.static = np.append(self.static, name in STATIC)
+        acceleration_mps2 = _acceleration(name, self._config)
+        self.acceleration_mps2 = np.append(self.acceleration_mps2, acceleration_mps2)
+
+
 def measured(
     detections: Sequence[Detection],
     move: RigidTransform | None,
-    labels: list[str],
+    kinds: Kinds,
     config: TrackerConfig,
 ) -> Found:
-    """Detections, moved by ``move``; labels that are new are added to ``labels``.
+    """Detections, moved by ``move``; labels that are new are added to ``kinds``.
 
     Raises ValueError for a centre, a size or a score that is no number.
     """
-    named = dict.fromkeys(map(_label, detections))
-    kinds = {label: _kind(label, labels, config) for label in named}
-    kind = [kinds[d.label] for d in detections]
-    count = len(detections)
-    center = np.array([d.center for d in detections], float).reshape(count, 3)
-    size = np.array([d.size for d in detections], float).reshape(count, 3)
+    vote, count = kinds.votes(detections), len(detections)
+    center = _stacked([d.center for d in detections], 3)
+    size = _stacked([d.size for d in detections], 3)
     score = np.array([d.score for d in detections], float)
     if not math.isfinite(float(center.sum() + size.sum() + score.sum())):
         _check_finite(center, size, score)
     yaw = np.array([d.yaw for d in detections], float)
     has_yaw = np.isfinite(yaw)
-    velocity = np.array([d.velocity for d in detections], float).reshape(count, 2)
+    velocity = _stacked([d.velocity for d in detections], 2)
     noise = _noise(detections, size, config)
     noise[~has_yaw, 2, 2] = UNKNOWN_YAW_SIGMA_RAD**2
     yaw, velocity = np.where(has_yaw, yaw, 0.0), np.where(np.isfinite(velocity), velocity, 0.0)
     if move is not None:
         center = move.apply(center)
         turned = move.yaw_rad()
-        c, s = np.cos(turned), np.sin(turned)
+        c, s = math.cos(turned), math.sin(turned)
         turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
         velocity, noise, yaw = velocity @ turn[:2, :2].T, turn @ noise @ turn.T, yaw + turned
     belief = np.minimum(np.maximum(score, 0.01), 0.99)
-    votes = np.zeros((count, len(labels)))
-    votes[np.arange(count), [k.vote for k in kind]] = belief
+    votes = np.zeros((count, len(kinds.labels)))
+    votes[np.arange(count), vote] = belief
     return Found(
-        position=center[:, :2].copy(),
-        z=center[:, 2].copy(),
+        position=center[:, :2],
+        z=center[:, 2],
         yaw=yaw,
         has_yaw=has_yaw,
         velocity=velocity,
@@ -236,14 +268,20 @@ def measured(
         size=size,
         score=score,
         belief=belief,
-        group=np.array([k.group for k in kind], np.int64),
+        group=kinds.group[vote],
         votes=votes,
-        unknown=np.array([k.unknown for k in kind], np.bool_),
-        turning=np.array([k.turning for k in kind], np.bool_) & has_yaw,
-        static=np.array([k.static for k in kind], np.bool_),
-        acceleration=np.array([k.acceleration_mps2 for k in kind], float),
+        unknown=kinds.unknown[vote],
+        turning=kinds.turning[vote] & has_yaw,
+        static=kinds.static[vote],
+        acceleration=kinds.acceleration_mps2[vote],
         source=np.array([d.source for d in detections], NAME),
     )
+
+
+def _stacked(parts: Sequence[F64], width: int) -> F64:
+    """Rows of this width as one table; faster than asking numpy what a list of arrays is."""
+    rows = np.concatenate(parts) if parts else np.zeros(0)
+    return rows.astype(float, copy=False).reshape(len(parts), width)
 
 
 def _check_finite(center: F64, size: F64, score: F64) -> None:
@@ -255,43 +293,20 @@ def _check_finite(center: F64, size: F64, score: F64) -> None:
 
 def _noise(detections: Sequence[Detection], size: F64, config: TrackerConfig) -> F64:
     """Covariances [M,3,3] of (x, y, yaw): the detector's own, or the usual."""
+    given = [n for n, d in enumerate(detections) if d.covariance is not None]
+    if given:
+        own = np.concatenate([detections[n].covariance for n in given]).reshape(-1, 4, 4)
+        own = own[:, PLANE[:, None], PLANE]
+        if len(given) == len(detections):
+            return own
     noise = np.zeros((len(detections), 3, 3))
     noise[:, 0, 0] = noise[:, 1, 1] = (
         config.position_sigma_m**2 + (LENGTH_SIGMA * size[:, :2].max(axis=1, initial=0.0)) ** 2
     )
     noise[:, 2, 2] = config.yaw_sigma_rad**2
-    given = [n for n, d in enumerate(detections) if d.covariance is not None]
     if given:
-        own = np.array([detections[n].covariance for n in given])
-        noise[given] = own[:, PLANE[:, None], PLANE]
+        noise[given] = own
     return noise
-
-
-class _Kind(NamedTuple):
-    """What a label says: the place of its vote, what it may be taken for, how it moves."""
-
-    vote: int
-    group: int
-    unknown: bool
-    turning: bool
-    static: bool
-    acceleration_mps2: float
-
-
-_label = attrgetter("label")
-
-
-def _kind(label: str, labels: list[str], config: TrackerConfig) -> _Kind:
-    """That of a label, which is added to ``labels`` where it is new."""
-    if label not in labels:
-        labels.append(label)
-    vote, name = labels.index(label), label.lower()
-    groups = (n for n, names in enumerate((TWO_WHEELERS, VEHICLES, PEOPLE)) if name in names)
-    found = next(groups, None)
-    group = vote if found is None else -1 - found
-    acceleration_mps2 = _acceleration(name, config)
-    moves = name in VEHICLES, name in STATIC
-    return _Kind(vote, group, name == UNKNOWN, *moves, acceleration_mps2)
 
 
 def _acceleration(name: str, config: TrackerConfig) -> float:

@@ -19,7 +19,7 @@ from mm_fusion.config_objects import TrackerConfig
 from mm_fusion.geometry import RigidTransform
 from mm_fusion.perception import association, object_motion
 from mm_fusion.perception.object_motion import Motion
-from mm_fusion.perception.track_table import Found, Table, measured
+from mm_fusion.perception.track_table import Found, Kinds, Table, measured
 from mm_fusion.samples import NS_PER_S, Detection, Track
 
 F64 = npt.NDArray[np.float64]
@@ -60,6 +60,16 @@ class _Step:
     born: dict[int, int] = field(default_factory=dict)
 
 
+class _Rest(NamedTuple):
+    """What is left to do of a step once it is answered: which tracks live on, and which detections
+    are free to begin others."""
+
+    alive: Bools
+    found: Found
+    free: Bools
+    step: _Step
+
+
 class _Foreseen(NamedTuple):
     """The tracks ``after`` a prediction, of which tables and for which stamp."""
 
@@ -75,7 +85,7 @@ class Tracker:
         self._config = config
         least = config.min_existence
         self._shown = float(_odds(least)) if least > 0.0 else -np.inf
-        self._labels: list[str] = []
+        self._kinds = Kinds(config)
         self._next_id = 1
         self._begin()
 
@@ -86,10 +96,12 @@ class Tracker:
         self._in_odom = False
         self._steps: list[_Step] = []
         self._foreseen: _Foreseen | None = None
+        self._rest: _Rest | None = None
 
     def foresee(self, stamp_ns: int) -> None:
         """Predict the tracks to the stamp of the next detections before they are there. What
         :meth:`update` finds done it does not do again; no answer changes by it."""
+        self.settle()
         if self._stamp_ns is not None and stamp_ns > self._stamp_ns and len(self._tracks):
             after = self._predicted((stamp_ns - self._stamp_ns) / NS_PER_S)
             self._foreseen = _Foreseen(self._tracks, stamp_ns, after)
@@ -115,6 +127,7 @@ class Tracker:
         a track's score is the mean of what was given. For a sweep over recalls, ``min_score`` below
         all scores and ``min_existence`` 0 publish every track with ``confirm_hits`` detections.
         """
+        self.settle()
         late_ns = 0 if self._stamp_ns is None else self._stamp_ns - stamp_ns
         if late_ns > self._config.max_late_s * NS_PER_S:
             self._begin()
@@ -122,6 +135,7 @@ class Tracker:
         state = (self._tracks, self._stamp_ns, self._odom_from_base, self._in_odom)
         self._take(_Step(stamp_ns, detections, odom_from_base, complete, state))
         for step in again:
+            self.settle()
             step.before = (self._tracks, self._stamp_ns, self._odom_from_base, self._in_odom)
             self._take(step)
         return self._confirmed()
@@ -139,14 +153,23 @@ class Tracker:
     def _take(self, step: _Step) -> None:
         self._enter_frame(step.odom_from_base)
         self._predict(step.stamp_ns)
-        found = measured(step.detections, step.odom_from_base, self._labels, self._config)
-        self._tracks = self._tracks.wide(len(self._labels))
+        found = measured(step.detections, step.odom_from_base, self._kinds, self._config)
+        self._tracks = self._tracks.wide(len(self._kinds.labels))
         matched = self._match(found, step.stamp_ns)
-        self._miss(step)
-        self._start(found, ~matched, step)
+        self._rest = _Rest(self._miss(step), found, ~matched, step)
+        if self._config.confirm_hits <= 1:
+            self.settle()  # a new track is in the answer
         oldest_ns = step.stamp_ns - round(self._config.max_late_s * NS_PER_S)
         self._steps = [s for s in self._steps if s.stamp_ns >= oldest_ns]
         self._steps.append(step)
+
+    def settle(self) -> None:
+        """Do what the last answer did not depend on: end tracks and begin others. Who calls it
+        between two updates has the next one find it done; no answer changes by it."""
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            self._tracks = self._tracks.only(rest.alive)
+            self._start(rest.found, rest.free, rest.step)
 
     # --------------------------------------------------------------------------- prediction
 
@@ -184,7 +207,7 @@ class Tracker:
         if not self._in_odom:
             acceleration = np.maximum(acceleration, RELATIVE_MPS2)
         motion = object_motion.predicted(self._tracks.motion, dt, acceleration, self._config)
-        return self._tracks.with_(motion=motion)
+        return self._tracks.copied(motion)
 
     # --------------------------------------------------------------------------- evidence
 
@@ -210,57 +233,55 @@ class Tracker:
         return matched
 
     def _correct(self, rows: I64, found: Found, columns: I64, stamp_ns: int) -> None:
+        """Move tracks to their detections, in place: the table is that of this step alone."""
         if not len(rows):
             return
-        t = self._tracks.copied()
+        t = self._tracks
         before = t.motion.only(rows)
-        t.lag[rows] += object_motion.LAG_GAIN * (
-            object_motion.ahead(before, found.position[columns], found.noise[columns]) - t.lag[rows]
-        )
-        motion = object_motion.corrected(
-            before, found.position[columns], found.yaw[columns], found.noise[columns]
-        )
+        position, noise, yaw = found.position[columns], found.noise[columns], found.yaw[columns]
+        lag = t.lag[rows]
+        lag += object_motion.LAG_GAIN * (object_motion.ahead(before, position, noise) - lag)
+        t.lag[rows] = lag
+        motion = object_motion.corrected(before, position, yaw, noise)
         motion = object_motion.steadied(motion)
-        ahead = np.cos(found.yaw[columns] - object_motion.headings(motion))
-        told = np.where(found.has_yaw[columns], ahead * found.belief[columns], 0.0)
-        sense = np.clip(t.sense[rows] + told, -SENSE_LIMIT, SENSE_LIMIT)
-        t.sense[rows] = _turn_about(motion, sense)
+        heading, belief = object_motion.headings(motion), found.belief[columns]
+        told = np.where(found.has_yaw[columns], np.cos(yaw - heading) * belief, 0.0)
+        t.sense[rows] = _turn_about(motion, heading, _within(t.sense[rows] + told, SENSE_LIMIT))
         t.motion.put(rows, motion)
-        t.hits[rows] += 1
-        t.seen_ns[rows], t.source[rows] = stamp_ns, found.source[columns]
-        belief = found.belief[columns]
+        hits = t.hits[rows] + 1
+        t.hits[rows], t.seen_ns[rows], t.source[rows] = hits, stamp_ns, found.source[columns]
         evidence = np.maximum(np.log(REPEAT * belief / (1.0 - belief)), np.log(LEAST_REPEAT))
-        t.odds[rows] = np.clip(t.odds[rows] + evidence, BURIED, SURE)
+        t.odds[rows] = np.minimum(np.maximum(t.odds[rows] + evidence, BURIED), SURE)
         # Of what has no name only the place is believed.
         named = ~found.unknown[columns]
-        weight = np.where(named, 1.0 / np.minimum(t.hits[rows], AVERAGED_HITS), 0.0)
-        t.score[rows] += weight * (found.score[columns] - t.score[rows])
-        t.size[rows] += weight[:, None] * (found.size[columns] - t.size[rows])
-        t.z[rows] += np.where(named, HEIGHT_GAIN, 0.0) * (found.z[columns] - t.z[rows])
+        weight = np.where(named, 1.0 / np.minimum(hits, AVERAGED_HITS), 0.0)
+        score, size, z = t.score[rows], t.size[rows], t.z[rows]
+        t.score[rows] = score + weight * (found.score[columns] - score)
+        t.size[rows] = size + weight[:, None] * (found.size[columns] - size)
+        t.z[rows] = z + np.where(named, HEIGHT_GAIN, 0.0) * (found.z[columns] - z)
         t.votes[rows] += np.where(named[:, None], found.votes[columns], 0.0)
-        self._tracks = t
 
-    def _miss(self, step: _Step) -> None:
-        """Doubt what was not seen, and end what nobody believes in, or has not seen for long."""
+    def _miss(self, step: _Step) -> Bools:
+        """Doubt what was not seen; which tracks live on: nobody believes in the others, or they
+        have not been seen for long."""
         t = self._tracks
-        if not len(t):
-            return
         seen = t.seen_ns == step.stamp_ns
+        if not len(t):
+            return seen
         place = t.motion.state[:, :2]
         if step.odom_from_base is not None:
             place = place - step.odom_from_base.translation[:2]
         hidden = ~seen & association.hidden(place, t.size, seen)
-        detection = np.where(hidden, HIDDEN_DETECTION, self._config.detection_probability)
-        odds = t.odds
+        odds, config = t.odds, self._config
         if step.complete:
+            detection = np.where(hidden, HIDDEN_DETECTION, config.detection_probability)
             odds = np.where(seen, odds, odds + np.log1p(-detection))
-        config = self._config
         unseen_s = (step.stamp_ns - t.seen_ns) / NS_PER_S
         longest_s = np.where(hidden, config.occluded_coast_s, config.max_coast_s)
-        # What is seen again and again at low scores is kept, that it has one number.
-        alive = seen | ((odds > BURIED) & (unseen_s <= longest_s))
         confirmed = t.confirmed | ((odds >= self._shown) & (t.hits >= config.confirm_hits))
-        self._tracks = t.with_(odds=odds, confirmed=confirmed).only(alive)
+        self._tracks = t.with_(odds=odds, confirmed=confirmed)
+        # What is seen again and again at low scores is kept, that it has one number.
+        return np.asarray(seen | ((odds > BURIED) & (unseen_s <= longest_s)))
 
     def _start(self, found: Found, free: Bools, step: _Step) -> None:
         """A track for each detection that is sure enough and belongs to none."""
@@ -287,9 +308,12 @@ class Tracker:
         # What is hidden for long is kept in mind, so that it has its number when it comes out.
         unseen_s = ((self._stamp_ns or 0) - t.seen_ns) / NS_PER_S
         shown = t.confirmed & (t.odds >= self._shown) & (unseen_s <= self._config.shown_coast_s)
+        if self._rest is not None:
+            shown &= self._rest.alive
         rows = np.flatnonzero(shown)
         motion = t.motion.only(rows)
-        center = np.column_stack([motion.state[:, :2], t.z[rows]])
+        center = np.empty((len(rows), 3))
+        center[:, :2], center[:, 2] = motion.state[:, :2], t.z[rows]
         velocity, covariance = object_motion.velocities(motion), object_motion.cartesian(motion)
         yaw, turn = object_motion.headings(motion), object_motion.turns(motion)
         existence = 1.0 / (1.0 + np.exp(-t.odds[rows]))
@@ -297,7 +321,7 @@ class Tracker:
         same = (c[rows] for c in (t.ids, t.score, t.hits, unseen_s, t.source))
         doubts = (covariance[:, 4, 4], covariance[:, 5, 5])
         columns = (c.tolist() for c in (*same, label, yaw, turn, *doubts, existence))
-        size, of_place = t.size[rows], covariance[:, :4, :4]
+        size, of_place, labels = t.size[rows], covariance[:, :4, :4], self._kinds.labels
         tracks = []
         for n, row in enumerate(zip(*columns, strict=True)):
             track_id, score, hits, age, source, name, heading, rate, *rest = row
@@ -305,7 +329,7 @@ class Tracker:
             tracks.append(
                 Track(
                     track_id=track_id,
-                    label=self._labels[name],
+                    label=labels[name],
                     score=score,
                     center=center[n],
                     size=size[n],
@@ -328,13 +352,19 @@ def _odds(probability: F64 | float) -> F64:
     return np.asarray(np.log(probability / (1.0 - np.asarray(probability))))
 
 
-def _turn_about(motion: Motion, sense: F64) -> F64:
-    """Set vehicles right whose front was taken for their back, in place; the new ``sense``: how
-    far the detector's word for front and back agrees with the track's."""
-    heading, velocity = object_motion.headings(motion), object_motion.velocities(motion)
+def _within(values: F64, limit: float) -> F64:
+    return np.minimum(np.maximum(values, -limit), limit)
+
+
+def _turn_about(motion: Motion, heading: F64, sense: F64) -> F64:
+    """Set right those whose front was taken for their back, in place; ``heading`` is theirs. The
+    new ``sense``: how far the detector's word for front and back agrees with the track's."""
+    velocity = object_motion.velocities(motion)
     ahead = velocity[:, 0] * np.cos(heading) + velocity[:, 1] * np.sin(heading)
     front_mps = np.where(motion.vehicle, FRONT_MPS, WALKING_MPS)
     back = (ahead < -2.0 * front_mps) | ((ahead < -front_mps) & (sense < 0.0))
     back |= (np.abs(ahead) < front_mps) & (sense < -SURE_SENSE)
+    if not back.any():
+        return sense
     object_motion.turned_about(motion, np.flatnonzero(back))
     return np.where(back, -sense, sense)
