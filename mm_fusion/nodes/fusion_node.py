@@ -94,6 +94,7 @@ class FusionNode(ManagedNode):
         self._intake = Intake(self._names, config, self.now_ns)
         self._arrivals = Arrivals()
         self._motions: list[tuple[bytes, int]] = []  # poses not looked at yet, with their arrival
+        self._unwatched: list[CameraFrame | LidarSweep] = []
         self._infos: dict[str, bytes] = {}  # the last CameraInfo by camera, behind its stamp
         self._timings = Timings()
         self._last: FusionResult | None = None
@@ -197,15 +198,22 @@ class FusionNode(ManagedNode):
             return
         assert isinstance(sample, (CameraFrame, LidarSweep))
         self._need(sample.frame_id)
-        self._intake.stamped(sensor, sample.stamp_ns, arrival_ns)
         self._arrivals.note(sensor, sample.stamp_ns, came_ns)
         coming = self._pipeline.coming(sample)
         if coming is not None:
             self._queue.note(coming, stir=True)
         self._hand_over(self._pipeline.synchronizer.add(sample))
         self._silence.heard(sample.stamp_ns)
-        if isinstance(sample, CameraFrame):
-            self._intake.pictured(sample)
+        # The working thread now wants Python's lock: no more is done here than has to be.
+        self._unwatched.append(sample)
+
+    def _watch(self) -> None:
+        """Look at the clocks and the pictures of what has come."""
+        samples, self._unwatched = self._unwatched, []
+        for sample in samples:
+            self._intake.stamped(sample.sensor, sample.stamp_ns, sample.arrival_ns)
+            if isinstance(sample, CameraFrame):
+                self._intake.pictured(sample)
 
     def _on_motion(self, raw: bytes) -> None:
         arrival_ns = self._intake.arrived(self._config.topics.motion)
@@ -215,6 +223,7 @@ class FusionNode(ManagedNode):
         awaited = pipeline.expecting or pipeline.synchronizer.is_waiting
         if awaited or len(self._motions) >= MOTIONS_AT_ONCE:
             self._take_motions()
+        self._watch()
 
     def _take_motions(self) -> None:
         """Look at the poses that have come, in their order."""
@@ -232,6 +241,7 @@ class FusionNode(ManagedNode):
             self._hand_over(synchronizer.advance(motion.stamp_ns, arrival_ns))
 
     def _on_camera_info(self, raw: bytes, sensor: str) -> None:
+        self._watch()
         # One comes with every image, and says the same but for the stamp.
         told = raw[INFO_FROM:]
         if self._infos.get(sensor) == told:
@@ -259,6 +269,7 @@ class FusionNode(ManagedNode):
 
     def _listen(self) -> None:
         """Look whether cameras and LIDARs are all silent: no message would call then."""
+        self._watch()
         silence = self._silence
         silence.look(self._queue.idle)
         if silence.due:
@@ -340,6 +351,7 @@ class FusionNode(ManagedNode):
     def reports(self) -> list[Report]:
         """Inputs, drops, latency, provider, mode."""
         self._take_motions()
+        self._watch()
         report = Report("fusion")
         self._intake.report_to(report)
         self._timings.report_to(report)

@@ -24,13 +24,13 @@ UNKNOWN_MOTION_NS = NS_PER_S  # no longer without knowing whether the vehicle mo
 
 
 class _First(NamedTuple):
-    """When a camera's present picture was first seen, where the vehicle was, whether it has moved
-    since then."""
+    """When a camera's present picture was first seen, where the vehicle was (found once it comes
+    again), whether it has moved since then."""
 
     mark: int
     exposure_ns: int
-    odom_from_base: RigidTransform | None
-    moved: bool
+    odom_from_base: RigidTransform | None = None
+    moved: bool = False
 
 
 class StillPictures:
@@ -64,18 +64,21 @@ class StillPictures:
     def _why_not(self, frame: CameraFrame, exposure_ns: int, motion: MotionBuffer) -> str:
         """Why a picture is not to be used, "" where it is."""
         mark, first = picture_mark(frame), self._first.get(frame.sensor)
-        place = motion.odom_from_base(exposure_ns)
         if first is None or first.mark != mark:
-            self._first[frame.sensor] = _First(mark, exposure_ns, place, False)
+            self._first[frame.sensor] = _First(mark, exposure_ns)
             return ""
         age_ns = exposure_ns - first.exposure_ns
         if age_ns <= 0:  # the very picture: two sets may share one
             return ""
         said = f"the same picture as {age_ns / NS_PER_S:.1f} s before, and"
         if not first.moved:
-            if first.odom_from_base is None or place is None:
+            then, now = first.odom_from_base, motion.odom_from_base(exposure_ns)
+            if then is None:
+                then = motion.odom_from_base(first.exposure_ns)
+                self._first[frame.sensor] = first = first._replace(odom_from_base=then)
+            if then is None or now is None:
                 return f"{said} no ego motion known" if age_ns > UNKNOWN_MOTION_NS else ""
-            if not _has_moved(first.odom_from_base, place):
+            if not _has_moved(then, now):
                 return ""
             self._first[frame.sensor] = first._replace(moved=True)
         return f"{said} the vehicle moved"
