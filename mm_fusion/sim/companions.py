@@ -44,7 +44,7 @@ def companions(world: World, t: float, rng: Rng) -> list[Mover]:
 
 
 class _Placed:
-    """The footprints of all that is there already."""
+    """The footprints of all that is there already, and what stands on the road."""
 
     def __init__(self, world: World, t: float) -> None:
         here = world.ego.position(t)
@@ -55,6 +55,9 @@ class _Placed:
         for model, position, yaw in standing + moving:
             if np.hypot(*(position - here)[:2]) < _AHEAD_M + 20.0:
                 self.add(model, position, yaw)
+        islands = np.array(world.town.islands).reshape(-1, 3)
+        self._circles.append(islands[:, :2])
+        self._radii.append(islands[:, 2])
         forward = world.ego.rotation(t)[:2, 0]
         ego = here[:2] + forward * np.linspace(-1.6, 1.6, 5)[:, None]
         self._circles.append(ego)

@@ -69,8 +69,8 @@ class Side:
     """One side of a block, with its street: things are placed by (way along, depth inwards)."""
 
     def __init__(self, town: Town, block: Block, index: int, street: Street, rng: Rng) -> None:
-        self._town, self._street, self._rng = town, street, rng
-        self._corner, self._along, self._inwards, self._length = block.side(index)
+        self._town, self.street, self._rng = town, street, rng
+        self._corner, self._along, self._inwards, self.length_m = block.side(index)
         self._yaw = float(np.arctan2(self._along[1], self._along[0]))
         # houses on the sides along y keep clear of those at the corners
         self._margin = 0.0 if index % 2 == 0 else 13.0
@@ -85,10 +85,11 @@ class Side:
 
     def stand_bicycles(self, bicycles: Mesh) -> None:
         """A stand of bicycles somewhere along the pavement."""
-        s = float(self._rng.uniform(0.2, 0.8)) * self._length
+        s = float(self._rng.uniform(0.2, 0.8)) * self.length_m
         self._put(bicycles, s, self._town.layout.pavement_m - 0.4)
 
-    def _pose(self, s: float, d: float, yaw: float) -> tuple[F64, float]:
+    def pose(self, s: float, d: float, yaw: float) -> tuple[F64, float]:
+        """Where a place of the side is in the world [3], and a heading there."""
         plan = self._corner + s * self._along + d * self._inwards
         layout = self._town.layout
         xy = layout.warp(plan[None])[0]
@@ -96,11 +97,11 @@ class Side:
         return np.array([xy[0], xy[1], z]), layout.warp_yaw(plan, self._yaw) + yaw
 
     def _put(self, mesh: Mesh, s: float, d: float, yaw: float = 0.0) -> None:
-        position, heading = self._pose(s, d, yaw)
+        position, heading = self.pose(s, d, yaw)
         self._town.scenery.append(mesh.placed(position, heading))
 
     def _label(self, model: ObjectModel, s: float, d: float, yaw: float) -> None:
-        position, heading = self._pose(s, d, yaw)
+        position, heading = self.pose(s, d, yaw)
         self._town.standing.append(StandingObject(model, position, heading))
 
     def _frontage(self, make: SceneryFactory, clutter: ClutterFactory) -> None:
@@ -110,7 +111,7 @@ class Side:
         if rng.random() < 0.8 * self._town.style.green:
             setback = float(rng.uniform(2.0, 8.0)) + pavement
         s = max(pavement, self._margin) + float(rng.uniform(0, 3))
-        end = self._length - max(pavement, self._margin)
+        end = self.length_m - max(pavement, self._margin)
         while s < end - 6:
             width = min(float(rng.uniform(7, 20)), end - s)
             kind = float(rng.random())
@@ -192,52 +193,52 @@ class Side:
     def _large_things(self, clutter: ClutterFactory) -> None:
         """Things of a car's size on the pavement's far side, by the kerb, or where cars park."""
         rng, pavement = self._rng, self._town.layout.pavement_m
-        for _ in range(rng.poisson(self._town.style.large_per_m * self._length)):
+        for _ in range(rng.poisson(self._town.style.large_per_m * self.length_m)):
             place = float(rng.random())
             d = pavement - 0.2 if place < 0.5 else 1.0
-            if place > 0.85 and self._street.parking_m > 0:
-                d = -0.5 * self._street.parking_m
+            if place > 0.85 and self.street.parking_m > 0:
+                d = -0.5 * self.street.parking_m
             yaw = float(rng.choice([0, 0, 0, np.pi / 2])) + float(rng.normal(scale=0.05))
-            self._put(clutter.large(), float(rng.uniform(6, self._length - 6)), d, yaw)
+            self._put(clutter.large(), float(rng.uniform(6, self.length_m - 6)), d, yaw)
 
     def _furniture(
         self, make: SceneryFactory, people: PeopleFactory, clutter: ClutterFactory
     ) -> None:
         """Lamps, trees, signs and clutter along the kerb."""
-        rng, style, end = self._rng, self._town.style, self._length - 6.0
+        rng, style, end = self._rng, self._town.style, self.length_m - 6.0
         for s in np.arange(float(rng.uniform(6, 15)), end, float(rng.uniform(18, 32))):
             self._put(make.lamp(), float(s), 0.45)
-            self._town.lamps.append(self._pose(float(s), -0.5, 0.0)[0] + [0.0, 0.0, 6.0])
+            self._town.lamps.append(self.pose(float(s), -0.5, 0.0)[0] + [0.0, 0.0, 6.0])
         if rng.random() < style.trees:
             for s in np.arange(float(rng.uniform(6, 12)), end, float(rng.uniform(7, 12))):
                 self._put(make.tree(), float(s) + float(rng.normal(scale=0.4)), 0.6)
-        for _ in range(rng.poisson(style.clutter_per_m * self._length)):
+        for _ in range(rng.poisson(style.clutter_per_m * self.length_m)):
             d = 0.4 if rng.random() < 0.6 else self._town.layout.pavement_m - 0.25
             yaw = float(rng.choice([0, np.pi / 2, np.pi]))
             self._put(clutter.small(), float(rng.uniform(6, end)), d, yaw)
-        for _ in range(rng.poisson(0.025 * self._length)):
+        for _ in range(rng.poisson(0.025 * self.length_m)):
             yaw = float(rng.choice([0, np.pi])) + float(rng.normal(scale=0.1))
             self._put(make.sign(), float(rng.uniform(5, end)), 0.35, yaw)
-        for _ in range(rng.poisson(0.01 * self._length)):
+        for _ in range(rng.poisson(0.01 * self.length_m)):
             yaw = float(rng.uniform(-np.pi, np.pi))
             self._put(people.parked_bicycle(), float(rng.uniform(6, end)), 0.8, yaw)
         if rng.random() < 0.4:
-            self._put(make.traffic_light(), self._length - 3.0, 0.6, float(rng.choice([0, np.pi])))
+            self._put(make.traffic_light(), self.length_m - 3.0, 0.6, float(rng.choice([0, np.pi])))
 
     def _park_cars(self) -> None:
         """A row of parked cars along the kerb, mostly facing the way of the near lane."""
-        rng, street = self._rng, self._street
+        rng, street = self._rng, self.street
         share = self._town.style.parked * float(rng.uniform(0.4, 1.15))
         d = -0.5 * street.parking_m if street.parking_m > 0 else 0.35
         if street.parking_m == 0 and rng.random() < 0.6:
             return
         s = 8.0 + float(rng.uniform(0, 4))
-        while s < self._length - 9:
+        while s < self.length_m - 9:
             car = self._car()
             if rng.random() < 0.03:
                 car = self._town.trucks[int(rng.integers(len(self._town.trucks)))]
                 s += car.size[0] / 2
-            if rng.random() < share and s + car.size[0] / 2 < self._length - 5:
+            if rng.random() < share and s + car.size[0] / 2 < self.length_m - 5:
                 yaw = np.pi if rng.random() < 0.85 else 0.0
                 yaw += float(rng.normal(scale=0.025))
                 self._label(car, s, d + float(rng.normal(scale=0.08)), yaw)
@@ -246,8 +247,8 @@ class Side:
     def _idle_people(self) -> None:
         """People who stand on the pavement, alone or in groups."""
         rng = self._rng
-        for _ in range(rng.poisson(self._town.style.standing_per_m * self._length)):
-            s, d = float(rng.uniform(4, self._length - 4)), float(rng.uniform(0.5, 1.6))
+        for _ in range(rng.poisson(self._town.style.standing_per_m * self.length_m)):
+            s, d = float(rng.uniform(4, self.length_m - 4)), float(rng.uniform(0.5, 1.6))
             for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
                 model = self._town.idlers[int(rng.integers(len(self._town.idlers)))]
                 self._label(model, s, d, float(rng.uniform(-np.pi, np.pi)))
@@ -261,7 +262,7 @@ class Countryside(Side):
     def grow(self, roadside: RoadsideFactory) -> None:
         """Fill the side."""
         make, rng = roadside.make, self._rng
-        s, end = 3.0, self._length - 3.0
+        s, end = 3.0, self.length_m - 3.0
         while s < end - 4.0:
             width = min(float(rng.uniform(8.0, 40.0)), end - s)
             kind, near = float(rng.random()), float(rng.uniform(0.3, 4.0))
@@ -279,7 +280,7 @@ class Countryside(Side):
                 self._put(roadside.noise_barrier(width), s + width / 2, near + 1.0)
             s += width
         if rng.random() < 0.45:
-            first, last = np.sort(rng.uniform(3.0, self._length - 3.0, 2))
+            first, last = np.sort(rng.uniform(3.0, self.length_m - 3.0, 2))
             if last - first > 6.0:
                 rail = roadside.guard_rail(float(last - first))
                 self._put(rail, float(first + last) / 2, float(rng.uniform(0.1, 0.8)))
@@ -322,9 +323,9 @@ class Countryside(Side):
     def _posts(self, make: SceneryFactory) -> None:
         """Signs and lamps where a country road has them."""
         rng = self._rng
-        for _ in range(rng.poisson(0.015 * self._length)):
+        for _ in range(rng.poisson(0.015 * self.length_m)):
             yaw = float(rng.choice([0, np.pi])) + float(rng.normal(scale=0.1))
-            self._put(make.sign(), float(rng.uniform(5, self._length - 5)), 0.5, yaw)
+            self._put(make.sign(), float(rng.uniform(5, self.length_m - 5)), 0.5, yaw)
         if rng.random() < 0.3:
-            for s in np.arange(8.0, self._length - 6.0, 28.0):
+            for s in np.arange(8.0, self.length_m - 6.0, 28.0):
                 self._put(make.lamp(), float(s), 0.5)

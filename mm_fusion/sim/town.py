@@ -29,6 +29,17 @@ class StandingObject:
     yaw_rad: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoy:
+    """A thin thing that is easily taken for a person: its kind, where it stands [3], how far it
+    reaches below 2.3 m, and its mesh's place in ``Town.scenery``."""
+
+    kind: str
+    position: F64
+    radius_m: float
+    mesh: int
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
     """How a town is furnished: shares and densities."""
@@ -59,6 +70,8 @@ class Town:
     ground: int = 0
     soil: tuple[int, ...] = ()
     lamps: list[F64] = field(default_factory=list)  # where street lamps shine from, [3] each
+    decoys: list[Decoy] = field(default_factory=list)
+    islands: list[tuple[float, float, float]] = field(default_factory=list)  # x, y, radius
     standing: list[StandingObject] = field(default_factory=list)
     cars: list[ObjectModel] = field(default_factory=list)
     trucks: list[ObjectModel] = field(default_factory=list)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.geometry import RigidTransform
+from mm_fusion.sim.decoys import stand_decoys
 from mm_fusion.sim.ego import EgoMotion
 from mm_fusion.sim.furnishing import build_town
 from mm_fusion.sim.layout import Path
@@ -249,13 +250,16 @@ def build_world(
     slope: float | None = None,
     named_scenery: bool = False,
     country: float = 0.0,
+    decoys: float | None = None,
 ) -> World:
     """Draw a town, a route for the ego vehicle of up to ``turns`` turns, and its traffic.
 
-    ``slope`` is that of Layout, ``named_scenery`` that of World, ``country`` that of build_town.
+    ``slope`` is that of Layout, ``named_scenery`` that of World, ``country`` that of build_town,
+    ``decoys`` the density of stand_decoys.
     """
     town = build_town(rng, extent_m, slope, country)
     path = ego_route(town, rng, demand.ego_speed_ms * duration_s + 20.0, turns)
     way, movers = drive_traffic(town, rng, path, demand, duration_s)
+    stand_decoys(town, rng.spawn(1)[0], (path, way), movers, decoys)
     ego = EgoMotion(town.layout, path, way, STEP_S)
     return World(town, ego, movers, threads, (path, way), named_scenery)
