@@ -10,6 +10,10 @@ from mm_fusion.sim.mesh import Mesh, blob, box, loft, merge, tube
 F64 = npt.NDArray[np.float64]
 
 
+def _offset(x: float, y: float, z: float) -> F64:
+    return np.array([x, y, z], np.float64)
+
+
 def bicycle_mesh(frame: int, rubber: int, metal: int) -> Mesh:
     """A bicycle 1.75 m long, wheels on the ground, centred at the origin."""
     r, x0, x1 = 0.34, 0.53, -0.53
@@ -30,8 +34,8 @@ def bicycle_mesh(frame: int, rubber: int, metal: int) -> Mesh:
     bar = np.array([0.33, 0, 1.0])
     parts += [
         tube(head, bar, 0.018, metal, sides=5),
-        tube(bar + [0, 0.28, 0.02], bar + [0, -0.28, 0.02], 0.016, metal, sides=5),
-        box(seat + [-0.03, 0, 0.03], (0.26, 0.15, 0.06), rubber),
+        tube(bar + _offset(0, 0.28, 0.02), bar + _offset(0, -0.28, 0.02), 0.016, metal, sides=5),
+        box(seat + _offset(-0.03, 0, 0.03), (0.26, 0.15, 0.06), rubber),
     ]
     return merge(parts)
 
@@ -56,8 +60,10 @@ def motorbike_mesh(paint: int, rubber: int, metal: int, scooter: bool) -> Mesh:
         *(rim(x, r, rubber, half) for x in (reach, -reach)),
         *(tube((x - 0.02, 0, r), (x + 0.02, 0, r), 0.6 * r, metal) for x in (reach, -reach)),
         tube((reach, 0, r), steer, 0.045, metal, sides=6),
-        tube(steer + [0, 0.34, 0.02], steer + [0, -0.34, 0.02], 0.02, rubber, sides=5),
-        blob(steer + [0.08, 0, -0.1], (0.12, 0.13, 0.14), paint),
+        tube(
+            steer + _offset(0, 0.34, 0.02), steer + _offset(0, -0.34, 0.02), 0.02, rubber, sides=5
+        ),
+        blob(steer + _offset(0.08, 0, -0.1), (0.12, 0.13, 0.14), paint),
         box((-0.3, 0, seat_z), (0.75, 0.26, 0.1), rubber),
         box((-0.75, 0, seat_z - 0.05), (0.25, 0.2, 0.12), paint),
     ]

@@ -69,7 +69,8 @@ _KINDS_WILD = {
 _ROWS = {
     "bollard": (6, 1.1, 2.2), "beacon": (5, 1.2, 4.0), "cone": (6, 1.0, 3.0),
     "wheelie_bin": (5, 0.72, 0.95), "bicycle": (4, 0.65, 1.1), "post_box": (3, 0.6, 0.8),
-    "potted": (4, 0.9, 2.0), "pier": (2, 1.1, 3.5), "shelves": (3, 0.9, 1.2), "crates": (3, 0.7, 1.0),
+    "potted": (4, 0.9, 2.0), "pier": (2, 1.1, 3.5), "shelves": (3, 0.9, 1.2),
+    "crates": (3, 0.7, 1.0),
     "reflector": (2, 8.0, 12.0), "trunk": (3, 1.5, 6.0), "motorbike": (3, 1.1, 1.6),
     "kick_scooter": (3, 0.7, 0.9), "shrub": (3, 0.8, 2.5),
 }  # fmt: skip
@@ -83,7 +84,7 @@ def stand_decoys(
     ``ego`` is the ego vehicle's path and way, ``density`` how many things or rows of them to try a
     metre of pavement; None leaves it to chance.
     """
-    drawn = float(rng.uniform(0.05, 0.4))
+    drawn = float(rng.uniform(0.06, 0.5))
     _Placer(town, rng, ego, movers).fill(drawn if density is None else density)
 
 
@@ -149,7 +150,7 @@ def _standing_points(town: Town, route: cKDTree) -> F64:
     share = (step / np.repeat(count, count))[:, None]
     points = np.repeat(a, count, axis=0) * (1 - share) + np.repeat(b, count, axis=0) * share
     cells = np.unique(np.round(points / _GRAIN_M).astype(np.int32).view(np.int64))
-    return cells.view(np.int32).reshape(-1, 2) * _GRAIN_M
+    return np.asarray(cells.view(np.int32).reshape(-1, 2) * _GRAIN_M, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,7 @@ class _Placer:
                     if open_country and place == "kerb":
                         kinds = _KINDS_WILD
                     self._row(side, place, self._choice(kinds))
-                for _ in range(rng.poisson(0.1 * density * side.length_m)):
+                for _ in range(rng.poisson(0.04 * density * side.length_m)):
                     self._somebody(side)
 
     def _choice(self, shares: dict[str, float]) -> str:
@@ -210,26 +211,27 @@ class _Placer:
     def _spot(self, side: Side, place: str) -> tuple[float, float, float] | None:
         """Way along, depth inwards and heading of a place, None if the side has none such."""
         rng, pavement, street = self._rng, self._town.layout.pavement_m, side.street
-        if side.length_m < 26.0:
+        if side.length_m < 26.0 or (place == "works" and street.parking_m == 0):
             return None
         s = float(rng.uniform(5.0, side.length_m - 5.0))
         yaw = float(rng.choice([0.0, 0.0, np.pi / 2, -np.pi / 2])) + float(rng.normal(scale=0.12))
         if place == "kerb":
-            return s, float(rng.uniform(0.25, 0.65)), yaw
-        if place == "front":
-            return s, pavement - float(rng.uniform(0.15, 0.9)), float(rng.normal(scale=0.15))
-        if place == "garden":
-            return s, pavement + float(rng.uniform(0.2, 3.0)), float(rng.uniform(-np.pi, np.pi))
-        if place == "corner":
-            s, d = rng.uniform((1.7, 1.7), (4.0, 3.2))
-            return (float(s) if rng.random() < 0.5 else side.length_m - float(s)), float(d), yaw
-        yaw = float(rng.choice([np.pi / 2, -np.pi / 2])) + float(rng.normal(scale=0.1))
-        if place == "island":
-            s = float(rng.uniform(11.0, side.length_m - 11.0))
-            return s, -street.half_m + float(rng.normal(scale=0.05)), yaw
-        if street.parking_m == 0:
-            return None
-        return s, -float(rng.uniform(0.3, street.parking_m)), yaw
+            d = float(rng.uniform(0.25, 0.65))
+        elif place == "front":
+            d, yaw = pavement - float(rng.uniform(0.15, 0.9)), float(rng.normal(scale=0.15))
+        elif place == "garden":
+            d = pavement + float(rng.uniform(0.2, 3.0))
+            yaw = float(rng.uniform(-np.pi, np.pi))
+        elif place == "corner":
+            near, d = (float(v) for v in rng.uniform((1.7, 1.7), (4.0, 3.2)))
+            s = near if rng.random() < 0.5 else side.length_m - near
+        else:
+            yaw = float(rng.choice([np.pi / 2, -np.pi / 2])) + float(rng.normal(scale=0.1))
+            d = -float(rng.uniform(0.3, max(street.parking_m, 0.4)))
+            if place == "island":
+                s = float(rng.uniform(11.0, side.length_m - 11.0))
+                d = -street.half_m + float(rng.normal(scale=0.05))
+        return s, d, yaw
 
     def _row(self, side: Side, place: str, kind: str) -> None:
         """A thing, or a row of them, or a group, at a place of a side."""
@@ -238,9 +240,11 @@ class _Placer:
             return
         s, d, yaw = spot
         if kind == "cafe":
-            return self._cafe(side, s, d)
+            self._cafe(side, s, d)
+            return
         if kind == "bench":
-            return self._bench(side, s, d)
+            self._bench(side, s, d)
+            return
         most, low, high = _ROWS.get(kind, (1, 0.0, 0.0))
         count = int(rng.integers(1, most + 1)) if place not in ("corner", "island") else 1
         shape, gap = self._shape(kind), float(rng.uniform(low, high))
@@ -253,11 +257,8 @@ class _Placer:
             self._put(side, kind, shape, at, d, yaw + float(rng.normal(scale=0.05)))
         if place in ("kerb", "front") and rng.random() < 0.12:
             self._label(side, s + float(rng.uniform(-0.9, 0.9)), d - float(rng.uniform(0.4, 0.9)))
-        return None
 
-    def _put(
-        self, side: Side, kind: str, shape: _Shape, s: float, d: float, yaw: float
-    ) -> bool:
+    def _put(self, side: Side, kind: str, shape: _Shape, s: float, d: float, yaw: float) -> bool:
         """Put a thing up if it has room there, on an island's slab if it stands on the road's
         middle."""
         position, heading = side.pose(s, d, yaw)

@@ -99,6 +99,12 @@ def loft(rings: F64, material: int, cap: bool = True) -> Mesh:
     return Mesh(rings.reshape(-1, 3), triangles, np.full(len(triangles), material, np.int32))
 
 
+def _cross(a: F64, b: F64) -> F64:
+    """The cross product of two vectors: numpy's own is made for many, and slow for one."""
+    (ax, ay, az), (bx, by, bz) = a.tolist(), b.tolist()
+    return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+
+
 def tube(
     start: npt.ArrayLike,
     end: npt.ArrayLike,
@@ -111,9 +117,9 @@ def tube(
     p, q = np.asarray(start, np.float64), np.asarray(end, np.float64)
     axis = (q - p) / max(float(np.linalg.norm(q - p)), 1e-9)
     helper = np.array([1.0, 0.0, 0.0]) if abs(axis[0]) < 0.9 else np.array([0.0, 1.0, 0.0])
-    u = np.cross(axis, helper)
+    u = _cross(axis, helper)
     u /= np.linalg.norm(u)
-    v = np.cross(axis, u)
+    v = _cross(axis, u)
     angle = np.arange(sides) * (2 * np.pi / sides)
     circle = np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v
     r1 = radius_m if end_radius_m is None else end_radius_m

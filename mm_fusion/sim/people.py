@@ -110,7 +110,7 @@ class PeopleFactory:
         sleeves, legs = float(rng.random()), float(rng.random())
         band = int(rng.choice([c.extra, c.skin])) if rng.random() < 0.2 else c.top
         skirt = legs > 0.85
-        bare = 0.68 < legs and rng.random() < 0.8
+        bare = legs > 0.68 and rng.random() < 0.8
         clothes = replace(
             c,
             band=band,
@@ -319,7 +319,7 @@ def _carried(build: _Build, neck: F64) -> list[Mesh]:
     out = 0.16 * h * build.girth
     if build.carries == "shoulder bag":
         parts.append(box((-0.02, -out, 0.5 * h), (0.2 * h, 0.07 * h, 0.15 * h), extra))
-        low, high = (0, -out, 0.57 * h), neck + [0, 0.05 * h, -0.03 * h]
+        low, high = (0, -out, 0.57 * h), neck + _at(0, 0.05 * h, -0.03 * h)
         parts.append(tube(low, high, 0.012, extra, sides=5))
     elif build.carries == "shopping":
         for side in (1.0, -1.0) if build.height > 1.7 else (1.0,):

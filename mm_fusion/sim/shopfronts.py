@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from mm_fusion.sim.cycles import rim
 from mm_fusion.sim.materials import MaterialTable
 from mm_fusion.sim.mesh import Mesh, blob, box, hexahedron, leaves, merge, tube
-from mm_fusion.sim.cycles import rim
 from mm_fusion.sim.people import PeopleFactory
 from mm_fusion.sim.scenery import SceneryFactory
 from mm_fusion.sim.uprights import UprightFactory
@@ -53,7 +53,10 @@ class ShopfrontFactory(UprightFactory):
         back = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
         for yaw in (0.0, np.pi):
             board = merge(
-                [box((0, 0, h / 2), (w, 0.03, h), frame), self.print(0.85 * w, 0.8 * h, 0.12 * h, -0.02)]
+                [
+                    box((0, 0, h / 2), (w, 0.03, h), frame),
+                    self.print(0.85 * w, 0.8 * h, 0.12 * h, -0.02),
+                ]
             )
             side = board.turned(np.linalg.inv(back)).placed((0, -lean, 0.02))
             sides.append(side.placed((0, 0, 0), yaw))

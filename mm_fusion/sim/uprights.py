@@ -166,7 +166,9 @@ class UprightFactory:
         for side in (1.0, -1.0) if self.chance(0.6) else (1.0,):
             board = box((0, 0, low + h / 2), (w, 0.03, h), self.white)
             front = self.print(w, h, low, -0.02)
-            parts.append(merge([board, front]).placed((0, -side * (r + 0.03), 0), np.pi * (side < 0)))
+            parts.append(
+                merge([board, front]).placed((0, -side * (r + 0.03), 0), np.pi * (side < 0))
+            )
         return merge(parts)
 
     def bollard(self) -> Mesh:
@@ -351,7 +353,7 @@ class UprightFactory:
 
     def trunk(self) -> Mesh:
         """A trunk whose crown is out of reach: bare, forked, or grown over with ivy."""
-        rng, r, h = self.rng, self.between(0.07, 0.32), self.between(2.2, 6.0)
+        rng, r, h = self.rng, self.between(0.07, 0.32), self.between(3.8, 6.5)
         lean = rng.normal(scale=0.12, size=2)
         parts = [
             tube((0, 0, -0.2), (0, 0, 0.4), 1.5 * r, self.make.bark, r, 7),
@@ -359,13 +361,13 @@ class UprightFactory:
         ]
         for _ in range(int(rng.integers(0, 4))):
             z = self.between(0.9, 2.6)
-            end = (*rng.normal(scale=0.6, size=2), z + self.between(0.3, 1.2))
+            end = (*rng.uniform(-0.5, 0.5, 2), z + self.between(0.3, 1.2))
             parts.append(tube((0, 0, z), end, 0.3 * r, self.make.bark, 0.1 * r, 5))
         if self.chance(0.3):
             z, green = self.between(0.5, 1.5), self.make.foliage()
             parts.append(leaves((0, 0, z), (1.5 * r, 1.5 * r, z), 70, 0.1, green, rng))
         green = self.make.foliage()
-        parts.append(leaves((*lean, h), rng.uniform(0.6, 1.8, 3), 80, 0.3, green, rng))
+        parts.append(leaves((*lean, h), rng.uniform(0.6, 1.2, 3), 80, 0.3, green, rng))
         return merge(parts)
 
     def shrub(self) -> Mesh:

@@ -38,7 +38,7 @@ def test_people_are_of_human_size() -> None:
     people = PeopleFactory(MaterialTable(), np.random.default_rng(0))
     sizes = np.array([people.pedestrian().size for _ in range(20)])
     assert (sizes[:, 2] > 1.05).all()
-    assert (sizes[:, 2] < 2.0).all()
+    assert (sizes[:, 2] < 2.2).all()  # an umbrella counts
     assert 0.4 < sizes[:, 1].mean() < 0.9
     riders = np.array([people.cyclist().size for _ in range(5)])
     assert (riders[:, 0] > 1.6).all()
