@@ -7,7 +7,7 @@ Pixel centres are at integer coordinates, as in OpenCV: an image made ``s`` time
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -37,6 +37,8 @@ REDUCED = {
 # Pixels are averaged by whole numbers, down to this little less than the network sees: 360 rows
 # stand for 384. Averaging two by two is fast, and two by one is not.
 SPARE = 0.25
+# Rows of a picture that are rectified at a time: what is made of them stays in a core's own cache.
+BAND = 24
 JPEG_END = b"\xff\xd9"
 JPEG_TAIL_BYTES = 4096
 
@@ -137,14 +139,39 @@ def _tables(
     return cv2.initUndistortRectifyMap(k, model.d, None, target_k, target_size, cv2.CV_16SC2)
 
 
+class _Band(NamedTuple):
+    """Some rows of the network's image, from which to before which row of an image already reduced
+    they come, and from where in those rows every pixel does."""
+
+    rows: slice
+    first: int
+    last: int
+    table: Any  # OpenCV's fixed-point pair of CV_16SC2 and CV_16UC1
+    fraction: Any
+
+
+def _banded(table: Any, fraction: Any, height: int) -> tuple[_Band, ...]:
+    """Tables of a whole image as those of its bands; ``height`` is that of the reduced image."""
+    bands = []
+    for start in range(0, len(table), BAND):
+        rows = slice(start, min(start + BAND, len(table)))
+        v = table[rows, :, 1]
+        # Each pixel is made of its row and the next. What shows none of the image gets one row.
+        first = min(max(int(v.min()), 0), height - 1)
+        last = min(max(int(v.max()) + 2, first + 1), height)
+        shifted = table[rows].copy()
+        shifted[:, :, 1] -= first
+        bands.append(_Band(rows, first, last, shifted, fraction[rows].copy()))
+    return tuple(bands)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Maps:
-    """Where every pixel of the network's image comes from, in an image already reduced."""
+    """Where every pixel of the network's image comes from, for a lens and a reduced size."""
 
     model: CameraModel
     size: tuple[int, int]
-    table: Any  # OpenCV's fixed-point pair of CV_16SC2 and CV_16UC1
-    fraction: Any
+    bands: tuple[_Band, ...]
 
 
 class ImageStager:
@@ -215,18 +242,27 @@ class ImageStager:
         height, width = image.shape[:2]
         by_u, by_v = self._whole(width, height)
         size = (width // by_u, height // by_v)
-        image = _averaged(image, size)  # sampling a large image at few places would alias
         maps = self._maps
         if maps is None or maps.model is not model or maps.size != size:
             maps = self._maps = self._make_maps(model, size)
-        return np.asarray(
-            cv2.remap(image, maps.table, maps.fraction, cv2.INTER_LINEAR, dst=out), dtype=np.uint8
-        )
+        if out is None:
+            channels = image.shape[2:] if image.shape[2] > 1 else ()
+            out = np.empty((self._height, self._width, *channels), np.uint8)
+        # Sampling a large image at few places would alias. What divides is averaged by bands, too.
+        by_bands = not (width % by_u or height % by_v)
+        whole = None if by_bands else _averaged(image, size)
+        for rows, first, last, table, fraction in maps.bands:
+            if whole is None:
+                part = _averaged(image[first * by_v : last * by_v], (size[0], last - first))
+            else:
+                part = whole[first:last]
+            cv2.remap(part, table, fraction, cv2.INTER_LINEAR, dst=out[rows])
+        return out
 
     def _make_maps(self, model: CameraModel, size: tuple[int, int]) -> _Maps:
         k = scaled_k(model.k, size[0] / model.width, size[1] / model.height)
         tables = _tables(model, k, self.network_k(model), (self._width, self._height))
-        return _Maps(model, size, *tables)
+        return _Maps(model, size, _banded(*tables, size[1]))
 
 
 def _averaged(image: U8, size: tuple[int, int]) -> U8:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scenes
 
+from mm_fusion.perception import images
 from mm_fusion.perception.images import ImageStager, rectified
 from mm_fusion.samples import CameraModel
 from mm_fusion.wire import from_message
@@ -138,3 +139,21 @@ def test_a_point_is_found_through_lens_window_and_bins(name, d, point, binning, 
     # AND so does the picture at its own size
     found = middle_of(rectified(frame, model))
     assert np.abs(found - pinhole(model.k, point)).max() < 0.3
+
+
+@pytest.mark.parametrize(("name", "d"), [*LENSES, ("plumb_bob", (2.5, 3.0, 0.01, 0.01, 1.0))])
+@pytest.mark.parametrize("size", [(1280, 720), (641, 479), (320, 200)])
+def test_bands_make_the_picture_that_is_made_whole(name, d, size, monkeypatch):
+    """GIVEN lenses, one of which shows next to nothing, and sizes that divide and do not, WHEN a
+    picture is rectified band by band THEN it is to the bit the one rectified as a whole."""
+    noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    frame = scenes.frame(cv2.GaussianBlur(noise, (0, 0), 2))
+    k = np.array([[0.55 * size[0], 0, 0.5 * size[0] + 3], [0, 0.55 * size[0], 0.48 * size[1]]])
+    model = info(name, d, np.vstack([k, [0, 0, 1]]), size)
+    made = []
+    for band in (images.BAND, 10_000):
+        monkeypatch.setattr(images, "BAND", band)
+        slot = np.full((100, 160, 3), len(made), np.uint8)
+        ImageStager(slot).put(frame, model)
+        made.append(slot)
+    np.testing.assert_array_equal(*made)
