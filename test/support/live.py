@@ -166,8 +166,14 @@ class Bench:
         for topic in topics:
             wait_for(lambda t=topic: self.node.count_publishers(t), f"a publisher of {topic}")
 
-    def play(self, events: Iterable[Event], rate: float = 1.0) -> None:
-        """Publish events at their distances in time."""
+    def play(
+        self,
+        events: Iterable[Event],
+        rate: float = 1.0,
+        ready: Callable[[Event], Any] = lambda _: True,
+    ) -> None:
+        """Publish events at their distances in time, each no sooner than ``ready`` says: what is
+        slower than the drive, on a busy machine, would lose messages on the way."""
         begun_s, first_ns = time.monotonic(), None
         for event in events:
             first_ns = first_ns or event.stamp_ns
@@ -175,6 +181,9 @@ class Bench:
             pause_s = due_s - time.monotonic()
             if pause_s > 0:
                 time.sleep(pause_s)
+            asked_s = time.monotonic()
+            wait_for(lambda e=event: ready(e), f"the nodes before {event.topic} {event.stamp_ns}")
+            begun_s += time.monotonic() - asked_s
             self.publishers[event.topic].publish(event.payload)
 
     # -------------------------------------------------------------------------- lifecycle
