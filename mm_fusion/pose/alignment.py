@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ F64 = npt.NDArray[np.float64]
 _WINDOW = 300
 _MERGE_M = 0.2
 _AT_REST_MPS = 0.1
+_JUMP_SIGMAS = 6.0
+_JUMP_SCATTERS = 5.0  # as many times what fixes usually jump
 _ACCELERATION_DENSITY = 1.0  # (m/s^2)^2/Hz: starts, stops and turns of a vehicle in town
 
 
@@ -99,6 +102,10 @@ class HeadingAlignment:
         odom = np.array([p.odom for p in self._pairs])
         enu = np.array([p.enu for p in self._pairs])
         variance = np.array([p.variance_m2 for p in self._pairs])
+        run = _longest_run(odom[:, :2], enu[:, :2], variance)
+        odom, enu, variance = odom[run], enu[run], variance[run]
+        if len(variance) < 4:
+            return None
         extent = float(np.linalg.norm(np.ptp(odom[:, :2], axis=0)))
         # A baseline within the fixes' own error tells no heading, however many they are: their
         # errors are alike.
@@ -119,7 +126,7 @@ class HeadingAlignment:
         sigma = math.sqrt(misfit / spread) if spread > 0 else math.inf
         if sigma > self._config.heading_sigma_rad:
             return None
-        variance_z = np.array([p.variance_z_m2 for p in self._pairs])
+        variance_z = np.array([p.variance_z_m2 for p in self._pairs])[run]
         return Alignment(
             yaw_rad=yaw,
             yaw_sigma_rad=sigma,
@@ -156,6 +163,18 @@ class HeadingAlignment:
                 course_speed_sigma_mps=sigma_m / dt_s + 0.2 * distance / dt_s + 0.5,
             )
         return None
+
+
+def _longest_run(odom: F64, enu: F64, variance: F64) -> slice:
+    """The longest run of pairs, places [N,2], in which fixes do not jump: across a jump, which no
+    motion explains, they would tell a heading that is none."""
+    further = np.linalg.norm(np.diff(enu, axis=0), axis=1)
+    further = further - np.linalg.norm(np.diff(odom, axis=0), axis=1)
+    sigma = np.sqrt(variance[1:] + variance[:-1])
+    reach = np.maximum(_JUMP_SIGMAS * sigma, _JUMP_SCATTERS * float(np.median(np.abs(further))))
+    ends = [0, *(np.nonzero(further > reach)[0] + 1).tolist(), len(enu)]
+    longest = max(pairwise(ends), key=lambda ends: (ends[1] - ends[0], ends[1]))
+    return slice(*longest)
 
 
 def lay(odom: F64, enu: F64, weight: F64) -> tuple[float, F64]:

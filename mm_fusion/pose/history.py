@@ -5,7 +5,8 @@ good that is a poor bargain: five minutes of dead reckoning, given one place, on
 bias and one wheel scale, are a far better instrument than any fix. Here these five are found by
 least squares with Cauchy weights (P. J. Huber and E. M. Ronchetti, "Robust statistics" (2009),
 chapter 7) over pieces of a second, anew with every piece: a fix believed at first may be given up
-later. The covariance counts how long residuals stay alike instead of taking them as independent.
+later. Errors of fixes between houses stay alike for many seconds: the weights of the last rounds
+are those of a Gauss-Markov process as long-lived as the misfits (generalized least squares).
 
 Two uses: where the filter has left the last minute of fixes it starts anew from there
 (``diverged``); where fixes scatter far more than they claim, the whole leads and the filter only
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import solveh_banded
 
 F64 = npt.NDArray[np.float64]
 
@@ -31,9 +33,13 @@ _BLOCK_S = 20.0  # fixes are judged over so long: dead reckoning errs little mea
 _LEAST_PIECES = 12
 _PAIRS = 20
 _ROUNDS = 8
+_SETTLED = 3e-4  # rad by which a round turns, and no more are made
+_SHARP = 1.5  # power of the Cauchy weights where what is far off stays so for a while
 _WORSE = 2.0  # as many times their claim fixes must scatter before the whole leads
+_FAR_WORSE = 2.5  # as many, where they are wrong for long and scatter little meanwhile
 _AGAIN = 1.4  # and no more than this, for _GOOD_S, before the filter does again
-_GOOD_S = 30.0
+_GOOD_S = 60.0
+_GOOD_AT_LAST_S = 150.0  # where fixes and the whole do not agree
 _DRIFT = 0.015  # of the way: what dead reckoning may err within a block
 _MEDIAN_CHI2_2 = 1.386  # of a chi-square variable of two degrees of freedom
 _BETTER = 2.0
@@ -92,12 +98,13 @@ class History:
         self._pieces: deque[Piece] = deque()
         self._moving_s = 0.0
         self._last_ns = 0
+        self._given_up = False
         self.leads = False
 
     def clear(self) -> None:
         """Odometry before now is not to be trusted."""
         self._pieces.clear()
-        self.leads = False
+        self.leads = self._given_up = False
 
     def add(self, piece: Piece, moving: bool) -> bool:
         """Note a fix as a piece of its own; whether a second is full and the whole may be asked.
@@ -157,21 +164,24 @@ class History:
         if self.leads:
             self.leads = not self._good_again(found, white)
         else:
-            self.leads = self._ratio(pieces, found.misfits, white) > _WORSE
+            far = found.residual_m > _FAR_WORSE * pieces[-1].claimed_m and not self._given_up
+            self.leads = far or self._ratio(pieces, found.misfits, white) > _WORSE
         return found if self.leads else None
 
     def _good_again(self, found: Whole, white: float) -> bool:
         """Whether fixes are worth their claim again: for a while where they agree with the whole,
         for longer where they do not (errors that change slowly look good, too).
         """
-        for span_s, agree in ((_GOOD_S, True), (3.0 * _GOOD_S, False)):
+        variance = 0.5 * float(found.covariance[0, 0] + found.covariance[1, 1])
+        for span_s, agree in ((_GOOD_S, True), (_GOOD_AT_LAST_S, False)):
             recent = self._since(span_s)
             misfits = found.misfits[-len(recent) :]
             if len(recent) < 0.5 * span_s or self._ratio(recent, misfits, white) > _AGAIN:
                 continue
-            variance = 0.5 * float(found.covariance[0, 0] + found.covariance[1, 1])
-            reach = 2.0 * math.sqrt(variance + recent[-1].claimed_m ** 2)
-            if not agree or float(np.linalg.norm(misfits.mean(axis=0))) < reach:
+            seen = float(np.median((misfits**2).sum(axis=1))) / _MEDIAN_CHI2_2
+            if not agree or seen < (_AGAIN * recent[-1].claimed_m) ** 2 + variance:
+                # It may be dead reckoning that is wrong, where the two did not come to agree.
+                self._given_up = not agree
                 return True
         return False
 
@@ -199,7 +209,7 @@ class History:
     # ------------------------------------------------------------------------- the fit
 
     def _fit(self, pieces: list[Piece], bias: float, bias_sigma: float) -> Whole | None:
-        """Cauchy-weighted Gauss-Newton over heading, bias and scale; the place is eliminated."""
+        """Gauss-Newton over place, heading, bias and scale; at first with Cauchy weights alone."""
         fit = _Fit(pieces, bias)
         priors = np.array((0.0, 1.0 / max(bias_sigma, 1e-6) ** 2, self._scale_sigma**-2))
         least2 = float(np.median([p.claimed_m for p in pieces])) ** 2
@@ -214,7 +224,10 @@ class History:
         alike = fit.alike()
         if fit.spread() < 16.0 * size2 * alike / (alike + len(pieces)):
             return None
-        return fit.answer(priors, max(size2, least2) * alike)
+        for _ in range(_ROUNDS):
+            if fit.refine(priors, least2) < _SETTLED:
+                break
+        return fit.answer(priors)
 
 
 class _Fit:
@@ -223,8 +236,11 @@ class _Fit:
     def __init__(self, pieces: list[Piece], bias: float) -> None:
         odom = np.array([p.odom for p in pieces])
         moving = np.array([p.moving_s for p in pieces])
+        stamps = np.array([p.stamp_ns for p in pieces])
         self.enu = np.array([p.enu for p in pieces])
-        self.claimed2 = np.array([p.claimed_m for p in pieces]) ** 2
+        self.own2 = np.array([p.claimed_m**2 / p.count for p in pieces])
+        self.apart_s = np.maximum(np.diff(stamps) / _S, 1e-3)
+        self.every_s = float(np.median(self.apart_s))
         self.odom_end = odom[-1]
         self.steps = np.diff(odom, axis=0)
         span = np.diff(moving)
@@ -236,27 +252,38 @@ class _Fit:
         self.first_bias = bias
         self.bias = self.scale = self.yaw = 0.0
         self.weight = np.ones(len(pieces))
+        self.own = self.own2
+        self.banded: F64 = np.ones((2, len(pieces)))
 
-    def lay(self) -> None:
-        """Dead reckoning with the present bias and scale, laid on the fixes."""
+    def _reckon(self) -> tuple[F64, F64]:
+        """Dead reckoning [N,2] with the present bias and scale, and its derivative by the bias."""
         angle = self.known + self.bias * self.ago_s
         c, s = np.cos(angle), np.sin(angle)
         x, y = self.steps.T / (1.0 + self.scale)
         steps = np.stack([c * x - s * y, s * x + c * y], axis=1)
         turned = np.stack([-steps[:, 1], steps[:, 0]], axis=1) * self.ago_s[:, None]
         way = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
-        by_bias = np.concatenate([np.zeros((1, 2)), np.cumsum(turned, axis=0)])
+        return way, np.concatenate([np.zeros((1, 2)), np.cumsum(turned, axis=0)])
+
+    def lay(self) -> None:
+        """Lay dead reckoning on the fixes by their weights: heading and place."""
+        way, by_bias = self._reckon()
         share = self.weight / self.weight.sum()
-        self.centre = share @ self.enu
-        arm, e = way - share @ way, self.enu - self.centre
+        arm, e = way - share @ way, self.enu - share @ self.enu
         w = self.weight
         cross = float((w * (arm[:, 0] * e[:, 1] - arm[:, 1] * e[:, 0])).sum())
         self.yaw = math.atan2(cross, float((w * (arm * e).sum(axis=1)).sum()))
-        c1, s1 = math.cos(self.yaw), math.sin(self.yaw)
-        back = np.array(((c1, s1), (-s1, c1)))
-        self.arm = arm @ back
+        self._place(way, by_bias, share)
+
+    def _place(self, way: F64, by_bias: F64, share: F64) -> None:
+        """Turn dead reckoning by the heading and lay its centre, by ``share`` [N], on that of the
+        fixes."""
+        c, s = math.cos(self.yaw), math.sin(self.yaw)
+        back = np.array(((c, s), (-s, c)))
+        self.centre = share @ self.enu
+        self.arm = (way - share @ way) @ back
         self.by_bias = (by_bias - share @ by_bias) @ back
-        self.misfits = e - self.arm
+        self.misfits = self.enu - self.centre - self.arm
 
     def weigh(self, least2: float) -> float:
         """Cauchy weights by the median misfit; answers the squared size of a misfit per axis."""
@@ -272,7 +299,7 @@ class _Fit:
         return np.stack([by_yaw, self.by_bias, -self.arm / (1.0 + self.scale)], axis=2)
 
     def step(self, priors: F64, variance: float) -> None:
-        """One step of bias and scale (and the heading that goes with them)."""
+        """One step of bias and scale (and the heading that goes with them), misfits independent."""
         columns = self._columns()
         weighted = columns * (self.weight / variance)[:, None, None]
         normal = np.einsum("nij,nik->jk", weighted, columns) + np.diag(priors)
@@ -280,30 +307,78 @@ class _Fit:
         push = np.einsum("nij,ni->j", weighted, self.misfits)
         push -= priors * np.array((0.0, self.bias, self.scale))
         _, bias, scale = np.linalg.solve(normal, push).tolist()
+        self._move(bias, scale)
+
+    def _move(self, bias: float, scale: float) -> None:
         self.bias += bias
         self.scale = min(max(self.scale + scale, -0.3), 0.3)
+
+    def refine(self, priors: F64, least2: float) -> float:
+        """One step of all five where misfits stay alike for a while (generalized least squares);
+        answers by how much it turned, rad.
+
+        A misfit is the sum of a Gauss-Markov process, of what a piece has of its own, and, where
+        it is far off, of as much more as its weight says.
+        """
+        size2 = self.weigh(least2)
+        self.weight = self.weight**_SHARP
+        # Of a Gauss-Markov process so many count as one; twice as long as that, since what is
+        # fitted away makes misfits look shorter-lived than errors are.
+        alike = max(self.alike(), 1.0 + 1e-6)
+        lives_s = 2.0 * self.every_s / math.log((alike + 1.0) / (alike - 1.0))
+        self.own = self.own2 + size2 * (1.0 / self.weight - 1.0)
+        self.banded = _markov_precision(np.exp(-self.apart_s / lives_s), size2)
+        self.banded[0] += 1.0 / self.own
+        full = self._all_columns()
+        normal, weighted = self._normal(full, priors)
+        push = np.einsum("nij,ni->j", weighted, self.misfits)
+        push[2:] -= priors * np.array((0.0, self.bias, self.scale))
+        _, _, turn, bias, scale = np.linalg.solve(normal, push).tolist()
+        turn = min(max(turn, -0.3), 0.3)
+        self.yaw += turn
+        self._move(bias, scale)
+        share = self._whitened(np.ones(len(self.own)))
+        self._place(*self._reckon(), share / share.sum())
+        return abs(turn)
+
+    def _whitened(self, columns: F64) -> F64:
+        """``columns`` [N,...] from the left by the inverse of the misfits' covariance, which is a
+        Markov process's and a diagonal's (M. A. Woodbury's identity keeps it tridiagonal).
+        """
+        own = self.own if columns.ndim == 1 else self.own[:, None]
+        scaled = columns / own
+        return scaled - solveh_banded(self.banded, scaled, lower=True) / own
+
+    def _all_columns(self) -> F64:
+        """Jacobian [N,2,5] of the places by the centre, heading, bias and scale."""
+        columns = self._columns()
+        centre = np.broadcast_to(np.eye(2), (len(columns), 2, 2))
+        return np.concatenate([centre, columns], axis=2)
+
+    def _normal(self, full: F64, priors: F64) -> tuple[F64, F64]:
+        """Normal matrix [5,5] with the priors, and the weighted Jacobian [N,2,5]."""
+        weighted = self._whitened(full.reshape(len(full), 10)).reshape(full.shape)
+        normal: F64 = np.einsum("nij,nik->jk", full, weighted) + np.eye(5) * 1e-12
+        normal[2:, 2:] += np.diag(priors)
+        return normal, weighted
 
     def spread(self) -> float:
         """Weighted mean square of the places about their centre, m^2."""
         return float(self.weight @ (self.arm**2).sum(axis=1)) / float(self.weight.sum())
 
-    def answer(self, priors: F64, variance: float) -> Whole:
-        """The present estimate with its covariance; ``variance`` m^2 of an independent piece."""
-        columns = self._columns()
-        count = len(self.weight)
-        full = np.concatenate([np.broadcast_to(np.eye(2), (count, 2, 2)), columns], axis=2)
+    def answer(self, priors: F64) -> Whole:
+        """The present estimate with its covariance."""
+        full = self._all_columns()
         # Places are counted from the end: what the others do to the end is taken off.
-        full[:, :, 2:] -= columns[-1]
-        weighted = full * (self.weight / variance)[:, None, None]
-        normal = np.einsum("nij,nik->jk", weighted, full)
-        normal[2:, 2:] += np.diag(priors)
+        full[:, :, 2:] -= full[-1, :, 2:]
+        normal, _ = self._normal(full, priors)
         return Whole(
             yaw_rad=self.yaw,
             odom_end=self.odom_end,
             map_end=self.centre + self.arm[-1],
             bias_radps=self.first_bias + self.bias,
             scale=self.scale,
-            covariance=np.linalg.inv(normal + np.eye(5) * 1e-12),
+            covariance=np.asarray(np.linalg.inv(normal), dtype=np.float64),
             residual_m=self.size_m,
             misfits=self.misfits,
             track=self.centre + self.arm,
@@ -320,6 +395,18 @@ class _Fit:
                 break
             total += 2.0 * rho
         return total
+
+
+def _markov_precision(keep: F64, variance: float) -> F64:
+    """Inverse covariance of a Gauss-Markov process, of which ``keep`` [N-1] is left from one
+    element to the next: its diagonal and the one below it [2,N]."""
+    lost = np.maximum(1.0 - keep**2, 1e-9)
+    out = np.zeros((2, len(keep) + 1))
+    out[0, 0] = 1.0
+    out[0, 1:] = 1.0 / lost
+    out[0, :-1] += keep**2 / lost
+    out[1, :-1] = -keep / lost
+    return out / variance
 
 
 def _from_end(increments: F64) -> F64:

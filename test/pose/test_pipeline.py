@@ -155,6 +155,22 @@ def test_the_heading_is_found_by_moving_also_backwards(reverse) -> None:
     assert out.pipeline.map_from_odom is not None
 
 
+def test_a_jump_of_the_fixes_does_not_keep_the_heading_away() -> None:
+    """GIVEN a robot that has just started WHEN its fixes jump 100 m aside for four seconds
+    THEN no heading is made of the jump, and what fixes tell beside it is enough for one."""
+    drive = Drive(duration_s=20.0, heading=1.0)
+    sensors = Sensors(seed=19, gps_sigma=1.0)
+
+    def aside(second: float) -> tuple[float, float]:
+        return (0.0, -100.0) if 3.8 < second < 7.8 else (0.0, 0.0)
+
+    gps = sensors.gps(drive, extra=aside)
+    out = play(merge(sensors.imu(drive), sensors.wheels(drive), gps), frames(sensors))
+    sure = [e for e in out.global_ if e.pose_covariance[5, 5] < 0.3**2]
+    assert sure[0].stamp_ns - T0_NS < 9 * S
+    assert np.abs(errors(drive, sure)[:, 3]).max() < 0.5
+
+
 def test_before_the_robot_has_moved_the_heading_is_said_to_be_unknown() -> None:
     drive = Drive(duration_s=10.0, rest_s=60.0)
     sensors = Sensors(seed=18)
