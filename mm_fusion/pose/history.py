@@ -36,7 +36,6 @@ _ROUNDS = 8
 _SETTLED = 3e-4  # rad by which a round turns, and no more are made
 _SHARP = 1.5  # power of the Cauchy weights where what is far off stays so for a while
 _WORSE = 2.0  # as many times their claim fixes must scatter before the whole leads
-_FAR_WORSE = 2.5  # as many, where they are wrong for long and scatter little meanwhile
 _AGAIN = 1.4  # and no more than this, for _GOOD_S, before the filter does again
 _GOOD_S = 60.0
 _GOOD_AT_LAST_S = 150.0  # where fixes and the whole do not agree
@@ -98,13 +97,12 @@ class History:
         self._pieces: deque[Piece] = deque()
         self._moving_s = 0.0
         self._last_ns = 0
-        self._given_up = False
         self.leads = False
 
     def clear(self) -> None:
         """Odometry before now is not to be trusted."""
         self._pieces.clear()
-        self.leads = self._given_up = False
+        self.leads = False
 
     def add(self, piece: Piece, moving: bool) -> bool:
         """Note a fix as a piece of its own; whether a second is full and the whole may be asked.
@@ -164,8 +162,7 @@ class History:
         if self.leads:
             self.leads = not self._good_again(found, white)
         else:
-            far = found.residual_m > _FAR_WORSE * pieces[-1].claimed_m and not self._given_up
-            self.leads = far or self._ratio(pieces, found.misfits, white) > _WORSE
+            self.leads = self._ratio(pieces, found.misfits, white) > _WORSE
         return found if self.leads else None
 
     def _good_again(self, found: Whole, white: float) -> bool:
@@ -180,8 +177,6 @@ class History:
                 continue
             seen = float(np.median((misfits**2).sum(axis=1))) / _MEDIAN_CHI2_2
             if not agree or seen < (_AGAIN * recent[-1].claimed_m) ** 2 + variance:
-                # It may be dead reckoning that is wrong, where the two did not come to agree.
-                self._given_up = not agree
                 return True
         return False
 

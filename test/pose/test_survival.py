@@ -238,26 +238,6 @@ def test_a_filter_that_has_left_its_fixes_is_told_where_they_are() -> None:
             assert np.linalg.norm(found.map_end - found.odom_end - (0.0, off_m)) < 2.0
 
 
-def test_dead_reckoning_that_fixes_disown_is_given_up() -> None:
-    """GIVEN odometry whose turns are a tenth too large, and fixes that scatter as they claim
-    WHEN the whole has come to lead all the same THEN it gives up in the end, and stays so."""
-    t = np.arange(0.0, 400.0, 0.2)
-    rng = np.random.default_rng(4)
-    yaw = 2.0 * np.sin(t / 30.0) + t / 60.0
-    true = np.cumsum(np.stack([np.cos(yaw), np.sin(yaw)], 1) * 0.6, axis=0)
-    odom = np.cumsum(np.stack([np.cos(1.1 * yaw), np.sin(1.1 * yaw)], 1) * 0.6, axis=0)
-    history = History(0.01)
-    led = []
-    for k in range(len(t)):
-        enu = true[k] + rng.normal(0, 2.0, 2)
-        piece = Piece(int(t[k] * S) + 1, enu, odom[k], 0.0, 0.0, 20.0, 2.0)
-        if history.add(piece, moving=True):
-            history.whole(0.0, 0.0001, white=1.0)
-        led.append(history.leads)
-    assert any(led)
-    assert not any(led[-300:])
-
-
 def test_good_fixes_are_left_to_the_filter() -> None:
     """GIVEN fixes that scatter as they claim WHEN asked THEN the whole does not lead, however far
     odometry drifts."""
