@@ -28,7 +28,15 @@ from torch import Tensor, nn
 from mm_fusion.training.encoders import LITE0, make_trunk
 from mm_fusion.training.frames import CLASSES
 from mm_fusion.training.grid import Grid
-from mm_fusion.training.views import DEPTH_BINS, chance_of_depth, gather_cameras, ground_hint
+from mm_fusion.training.layers import Residual, conv, upsample
+from mm_fusion.training.views import (
+    DEPTH_BINS,
+    chance_of_depth,
+    gather_cameras,
+    ground_depths,
+    ground_hint,
+    measured_depths,
+)
 
 SENSES = ("fused", "camera", "lidar")
 TOP_K = 100
@@ -55,42 +63,14 @@ class Widths:
     heads: int = 4
 
 
-def conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; even kernels with stride 2 keep pixel centres aligned."""
-    padding = (kernel - 1) // 2
-    return nn.Sequential(
-        nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=False),
-        nn.BatchNorm2d(c_out),
-        nn.ReLU(inplace=True),
-    )
-
-
-class Residual(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al., Deep residual learning, 2015)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = conv(channels, channels)
-        self.second = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)))
-
-
-def upsample(x: Tensor) -> Tensor:
-    """Twice the size by repeating pixels."""
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
-
-
 class ImageEncoder(nn.Module):
     """uint8 RGB [N,H,W,3] to maps for lifting [N,lift_map,H/4,W/4] and for painting
     [N,paint,H/4,W/4], and depth logits [N,DEPTH_BINS,H/8,W/8].
 
     The first four paint channels are class logits (background, then CLASSES); the segmentation
     loss trains them, so that a painted point carries a class opinion from the first day. The LIDAR
-    teaches depth.
+    teaches depth, and where its points are at hand it tells it as well (idea: Liu et al.,
+    BEVFusion, 2023): what lies between its beams is then a matter of filling in.
     """
 
     def __init__(self, w: Widths, encoder: str, pretrained: bool) -> None:
@@ -102,8 +82,12 @@ class ImageEncoder(nn.Module):
         self.from16 = nn.Conv2d(w.image16, w.image8, 1)
         self.lateral8 = nn.Conv2d(c8, w.image8, 1)
         self.hint8 = nn.Conv2d(2, w.image8, 1, bias=False)
+        self.told8 = nn.Conv2d(2 * DEPTH_BINS, w.image8, 1, bias=False)
         self.merge8 = nn.Sequential(nn.BatchNorm2d(w.image8), nn.ReLU(), Residual(w.image8))
         self.depth = nn.Conv2d(w.image8, DEPTH_BINS, 1)
+        self.told = nn.Conv2d(2 * DEPTH_BINS, DEPTH_BINS, 1, bias=False)
+        for unheard in (self.told8, self.told):  # weights from before are right without them
+            nn.init.zeros_(unheard.weight)
         self.from8 = nn.Conv2d(w.image8, w.image_map, 1)
         self.lateral4 = nn.Conv2d(c4, w.image_map, 1)
         self.norm = nn.BatchNorm2d(w.image_map)
@@ -117,13 +101,20 @@ class ImageEncoder(nn.Module):
             self.trunk.eval()  # batch norm keeps ImageNet's statistics
         return self
 
-    def forward(self, images: Tensor, pixel_from_base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, images: Tensor, pixel_from_base: Tensor, xyz: Tensor, counts: Tensor, shown: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """``xyz`` [N,P,3] are the points that may tell depth where ``counts`` [N,P], in the cells
+        of stride 8 where ``shown`` [N,1,H/8,W/8] is 1."""
         x4, x8, x16 = self.trunk(images.permute(0, 3, 1, 2).to(torch.float32))
         x16 = self.stage16(x16)
-        hint = ground_hint(pixel_from_base, x8.shape[2], x8.shape[3])
-        x8 = self.merge8(self.lateral8(x8) + upsample(self.from16(x16)) + self.hint8(hint))
+        hint = ground_hint(pixel_from_base, *x8.shape[2:])
+        measured = measured_depths(xyz, counts, pixel_from_base, *x8.shape[2:]) * shown
+        told = torch.cat([ground_depths(hint), measured], 1)
+        x8 = self.lateral8(x8) + upsample(self.from16(x16)) + self.hint8(hint) + self.told8(told)
+        x8 = self.merge8(x8)
         features = self.smooth(F.relu(self.norm(upsample(self.from8(x8)) + self.lateral4(x4))))
-        return self.lift(features), self.paint(features), self.depth(x8)
+        return self.lift(features), self.paint(features), self.depth(x8) + self.told(told)
 
 
 class PillarEncoder(nn.Module):
@@ -228,8 +219,7 @@ class Lift(nn.Module):
         both = torch.cat([values * seen.unsqueeze(-1), seen.unsqueeze(-1)], -1)
         nx, ny = self.shape
         flat = both.reshape(batch, nx, ny, self.channels).permute(0, 3, 1, 2)
-        any_image = (has_image.sum(1) > 0.5).to(flat.dtype).reshape(batch, 1, 1, 1)
-        return self.mix(flat) * any_image
+        return self.mix(flat) * (has_image.sum(1) > 0.5).to(flat.dtype).reshape(batch, 1, 1, 1)
 
 
 class Attention(nn.Module):
@@ -403,8 +393,10 @@ class FusionNet(nn.Module):
         pixel_from_base: Tensor,
         has_points: Tensor,
         has_image: Tensor,
+        shown: Tensor | None = None,
     ) -> Maps:
-        """Shapes: points [B,P,5], images u8 [B,C,H,W,3], [B,C,3,4], [B,1], [B,C]."""
+        """Shapes: points [B,P,5], images u8 [B,C,H,W,3], [B,C,3,4], [B,1], [B,C]; ``shown``
+        [B,C,H/8,W/8] 0 hides the depth of the points there from the eyes (in training)."""
         if self.senses == "lidar":
             has_image = has_image * 0.0
         if self.senses == "camera":
@@ -422,21 +414,29 @@ class FusionNet(nn.Module):
             segmentation = depth = None
         else:
             painted, seen, lifted, segmentation, depth = self.look(
-                points, images, pixel_from_base, has_image
+                points, valid, images, pixel_from_base, has_image, shown
             )
         pillars = self.pillars(points, valid, painted, seen)
         heat, boxes, spreads = self.head(self.bev(pillars, lifted, has))
         return Maps(heat, boxes, spreads, segmentation, depth)
 
     def look(
-        self, points: Tensor, images: Tensor, pixel_from_base: Tensor, has_image: Tensor
+        self,
+        points: Tensor,
+        valid: Tensor,
+        images: Tensor,
+        pixel_from_base: Tensor,
+        has_image: Tensor,
+        shown: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """What the images give: paint [B,P,paint] and seen [B,P] of the points, the lifted map
         [B,lift,nx,ny], and the logits of segmentation and depth."""
         batch, cameras = has_image.shape
         known = (has_image > 0.5).reshape(batch, cameras, 1, 1)
         pixel_from_base = torch.where(known, pixel_from_base, torch.zeros_like(pixel_from_base))
-        maps = self.image(images.flatten(0, 1), pixel_from_base.flatten(0, 1))
+        xyz, valid = (v.repeat_interleave(cameras, 0) for v in (points[..., :3], valid))
+        shown = torch.ones(()) if shown is None else shown.flatten(0, 1).unsqueeze(1)
+        maps = self.image(images.flatten(0, 1), pixel_from_base.flatten(0, 1), xyz, valid, shown)
         features, paint, depth = (m.float() for m in maps)
         chances = torch.softmax(depth, 1)
         each = [m.reshape(batch, cameras, *m.shape[1:]) for m in (features, paint, chances)]

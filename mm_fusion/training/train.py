@@ -233,7 +233,12 @@ def one_step(state: State, batch: Batch, settings: TrainSettings) -> Losses:
         group["lr"] = learning_rate(settings, state.step) * group.get("share", 1.0)
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
         maps = state.net(
-            batch.points, batch.images, batch.pixel_from_base, batch.has_points, batch.has_image
+            batch.points,
+            batch.images,
+            batch.pixel_from_base,
+            batch.has_points,
+            batch.has_image,
+            batch.shown,
         )
     value = losses(maps, batch)
     state.optimizer.zero_grad(set_to_none=True)

@@ -162,6 +162,20 @@ def test_modality_dropout_withholds_one_sense_at_most(write_frames: Callable[[in
     assert 4 <= no_image.sum() <= 24
 
 
+def test_the_points_depths_are_hidden_at_times(write_frames: Callable[[int], Path]) -> None:
+    """Everywhere in a third of the frames, in some cells in most others, and never when frames are
+    not to be bent."""
+    paths = list_frames(write_frames(2)) * 40
+    batch = make_batch(paths, Augmentation(), GRID, np.random.default_rng(0))
+    share = batch.shown.mean((1, 2, 3))
+    assert batch.shown.shape == (80, 1, 48, 80)
+    assert 15 <= (share == 0.0).sum() <= 42
+    assert ((share == 0.0) | (share > 0.25)).all()
+    assert 0.55 < share[share > 0.0].mean() < 0.75
+    as_it_is = make_batch(paths[:2], NO_AUGMENTATION, GRID, np.random.default_rng(0))
+    assert (as_it_is.shown == 1.0).all()
+
+
 # ----------------------------------------------------------------------------- batches
 
 
@@ -347,9 +361,9 @@ def test_depth_loss_by_hand(frame: Frame) -> None:
     points[0, 2 * DEPTH_POINT_STEP, :3] = torch.tensor([-10.0, 0.0, 1.0])  # behind
     points[0, 1, :3] = torch.tensor([20.3, 0.0, 1.0])  # between the steps
     projection = torch.from_numpy(frame.pixel_from_base)[None]
-    # 2 m and 64 m are the first and the last of 32 bins; 10 and 40 m lie between two each
+    # 2 m and 64 m are the first and the last of 64 bins; 10 and 40 m lie between two each
     said = torch.full((1, DEPTH_BINS, 48, 80), -1e4)
-    places = [31.0 * np.log(d / 2.0) / np.log(32.0) for d in (10.0, 40.0)]
+    places = [63.0 * np.log(d / 2.0) / np.log(32.0) for d in (10.0, 40.0)]
     for place in places:
         said[0, int(place)] = said[0, int(place) + 1] = 0.0
     assert depth_loss(said, points, projection).item() == pytest.approx(np.log(4.0), abs=1e-3)
