@@ -205,7 +205,7 @@ class Lift(nn.Module):
     def forward(
         self, features: Tensor, depth: Tensor, pixel_from_base: Tensor, has_image: Tensor
     ) -> Tensor:
-        """``features`` [B,C,lift_map,h,w], ``depth`` chances [B,C,DEPTH_BINS,h',w'],
+        """``features`` [B,C,lift_map,h,w], ``depth`` chances [B,C,h',w',DEPTH_BINS],
         ``pixel_from_base`` [B,C,3,4], ``has_image`` [B,C]."""
         batch = has_image.shape[0]
         at = self.at.unsqueeze(0).expand(batch, -1, -1)
@@ -438,7 +438,7 @@ class FusionNet(nn.Module):
         shown = torch.ones(()) if shown is None else shown.flatten(0, 1).unsqueeze(1)
         maps = self.image(images.flatten(0, 1), pixel_from_base.flatten(0, 1), xyz, valid, shown)
         features, paint, depth = (m.float() for m in maps)
-        chances = torch.softmax(depth, 1)
+        chances = torch.softmax(depth.permute(0, 2, 3, 1), -1)  # over the last axis: faster
         each = [m.reshape(batch, cameras, *m.shape[1:]) for m in (features, paint, chances)]
         painted, seen = gather_cameras(each[1], points[..., :3], pixel_from_base, has_image)
         lifted = self.lift(each[0], each[2], pixel_from_base, has_image)

@@ -119,10 +119,10 @@ def sample(feature_map: Tensor, u_px: Tensor, v_px: Tensor, weight: Tensor) -> T
 
 
 def chance_of_depth(chances: Tensor, u_px: Tensor, v_px: Tensor, depth: Tensor) -> Tensor:
-    """How likely the nearest cell of [B,DEPTH_BINS,h,w] finds each depth [B,P] (m), times
+    """How likely the nearest cell of [B,h,w,DEPTH_BINS] finds each depth [B,P] (m), times
     DEPTH_BINS / 4; linear between bins."""
-    batch, bins, height, width = chances.shape
-    flat = chances.permute(0, 2, 3, 1).reshape(-1)
+    batch, height, width, bins = chances.shape
+    flat = chances.reshape(-1)
     x = (u_px * (width / IMAGE_WIDTH_PX)).round().clamp(0.0, width - 1.0).to(torch.int64)
     y = (v_px * (height / IMAGE_HEIGHT_PX)).round().clamp(0.0, height - 1.0).to(torch.int64)
     place = depth_position(depth)

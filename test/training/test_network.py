@@ -158,9 +158,9 @@ def test_lift_looks_at_the_cells_own_axis() -> None:
 
 def test_depth_chances_are_read_between_bins() -> None:
     """Bins lie evenly in the logarithm from 2 to 64 m; 64 / 4 is what a sure one counts."""
-    chances = torch.zeros(1, DEPTH_BINS, 48, 80)
-    chances[0, 0, 5, 7], chances[0, 1, 5, 7] = 0.25, 0.5
-    chances[0, 63, 20, 30] = 1.0
+    chances = torch.zeros(1, 48, 80, DEPTH_BINS)
+    chances[0, 5, 7, 0], chances[0, 5, 7, 1] = 0.25, 0.5
+    chances[0, 20, 30, 63] = 1.0
     second = 2.0 * 32.0 ** (1 / 63)
     between = 2.0 * 32.0 ** (0.5 / 63)
     u = torch.tensor([[56.0, 56.0, 56.0, 58.0, 240.0, 56.0]])
@@ -218,8 +218,8 @@ def test_lift_passes_half_its_features_where_the_depth_is_likely() -> None:
     lift = Lift(Grid(), SMALL)
     lift.mix = torch.nn.Identity()
     place = 63.0 * math.log(20.4 / 2.0) / math.log(32.0)  # the middle of the cell at 20 m
-    depth = torch.zeros(1, 1, DEPTH_BINS, 48, 80)
-    depth[:, :, int(place)], depth[:, :, int(place) + 1] = 1.0, 1.0
+    depth = torch.zeros(1, 1, 48, 80, DEPTH_BINS)
+    depth[..., int(place)], depth[..., int(place) + 1] = 1.0, 1.0
     features = torch.ones(1, 1, SMALL.lift_map, 96, 160)
     with torch.no_grad():
         got = lift(features, depth, CAMERA[None], torch.ones(1, 1))[0]
