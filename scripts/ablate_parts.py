@@ -52,15 +52,16 @@ def _as_given(_m: nn.Module, given: tuple[Tensor, ...], _said: Tensor) -> Tensor
     return given[0]
 
 
-def parts(net: FusionNet) -> dict[str, tuple[nn.Module, Hook]]:
-    """Each part's name, the module that is silenced, and how."""
+def parts(net: FusionNet) -> dict[str, dict[nn.Module, Hook]]:
+    """Each part's name, the modules that are silenced, and how."""
     return {
-        "painting": (net.image, _without_painting),
-        "lifting": (net.image, _without_lifting),
-        "depth": (net.image, _without_depth),
-        "ground hint": (net.image.hint8, _nothing),
-        "trust": (net.bev.join.trust, _trusted),
-        "attention": (net.bev.attention, _as_given),
+        "painting": {net.image: _without_painting},
+        "lifting": {net.image: _without_lifting},
+        "depth": {net.image: _without_depth},
+        "depths of ground and points": {net.image.told8: _nothing, net.image.told: _nothing},
+        "ground hint": {net.image.hint8: _nothing},
+        "trust": {net.bev.join.trust: _trusted},
+        "attention": {net.bev.attention: _as_given},
     }
 
 
@@ -77,10 +78,11 @@ def main() -> None:
     paths = list_frames(args.frames)[: args.limit]
     whole = validate(net, paths, ["fused"])["fused"]["map"]
     result = {"frames": len(paths), "whole": round(whole, 4), "without": {}}
-    for name, (module, hook) in parts(net).items():
-        handle = module.register_forward_hook(hook)
+    for name, silenced in parts(net).items():
+        handles = [module.register_forward_hook(hook) for module, hook in silenced.items()]
         value = validate(net, paths, ["fused"])["fused"]["map"]
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         result["without"][name] = {"map": round(value, 4), "relative": round(value / whole, 4)}
     print(json.dumps(result, indent=2))
 
