@@ -31,6 +31,7 @@ from mm_fusion.training.grid import Grid
 from mm_fusion.training.layers import Residual, conv, upsample
 from mm_fusion.training.views import (
     DEPTH_BINS,
+    believe_measured_depths,
     chance_of_depth,
     gather_cameras,
     ground_depths,
@@ -44,6 +45,7 @@ MAX_ABS_LOG_SIZE = 4.0
 REGRESSION_CHANNELS = 10  # offset 2, z 1, log size 3, sin cos yaw 2, velocity 2
 SPREAD_CHANNELS = 5  # logarithms of the mean errors of x y, z, size, yaw and velocity
 PEAK_CELLS = (7, 3, 3)  # no two objects of a class have centres closer than half of it
+TOLD_SCALE = 4.0  # the marks of told depths are few, and are to be heard soon
 SEGMENTATION_CLASSES = 1 + len(CLASSES)
 
 
@@ -67,10 +69,8 @@ class ImageEncoder(nn.Module):
     """uint8 RGB [N,H,W,3] to maps for lifting [N,lift_map,H/4,W/4] and for painting
     [N,paint,H/4,W/4], and depth logits [N,DEPTH_BINS,H/8,W/8].
 
-    The first four paint channels are class logits (background, then CLASSES); the segmentation
-    loss trains them, so that a painted point carries a class opinion from the first day. The LIDAR
-    teaches depth, and where its points are at hand it tells it as well (idea: Liu et al.,
-    BEVFusion, 2023): what lies between its beams is then a matter of filling in.
+    The first four paint channels are class logits (background, then CLASSES): segmentation trains
+    them. The LIDAR teaches depth, and where it has points it tells it too (idea: Liu et al., 2023).
     """
 
     def __init__(self, w: Widths, encoder: str, pretrained: bool) -> None:
@@ -86,8 +86,8 @@ class ImageEncoder(nn.Module):
         self.merge8 = nn.Sequential(nn.BatchNorm2d(w.image8), nn.ReLU(), Residual(w.image8))
         self.depth = nn.Conv2d(w.image8, DEPTH_BINS, 1)
         self.told = nn.Conv2d(2 * DEPTH_BINS, DEPTH_BINS, 1, bias=False)
-        for unheard in (self.told8, self.told):  # weights from before are right without them
-            nn.init.zeros_(unheard.weight)
+        nn.init.zeros_(self.told8.weight)  # what else it is good for is left to learning
+        self.told.weight.data = believe_measured_depths()
         self.from8 = nn.Conv2d(w.image8, w.image_map, 1)
         self.lateral4 = nn.Conv2d(c4, w.image_map, 1)
         self.norm = nn.BatchNorm2d(w.image_map)
@@ -108,9 +108,9 @@ class ImageEncoder(nn.Module):
         of stride 8 where ``shown`` [N,1,H/8,W/8] is 1."""
         x4, x8, x16 = self.trunk(images.permute(0, 3, 1, 2).to(torch.float32))
         x16 = self.stage16(x16)
-        hint = ground_hint(pixel_from_base, *x8.shape[2:])
         measured = measured_depths(xyz, counts, pixel_from_base, *x8.shape[2:]) * shown
-        told = torch.cat([ground_depths(hint), measured], 1)
+        hint = ground_hint(pixel_from_base, *x8.shape[2:])
+        told = TOLD_SCALE * torch.cat([ground_depths(hint), measured], 1)
         x8 = self.lateral8(x8) + upsample(self.from16(x16)) + self.hint8(hint) + self.told8(told)
         x8 = self.merge8(x8)
         features = self.smooth(F.relu(self.norm(upsample(self.from8(x8)) + self.lateral4(x4))))

@@ -75,6 +75,14 @@ def measured_depths(
     return there.reshape(batch, DEPTH_BINS, height, width)
 
 
+def believe_measured_depths() -> Tensor:
+    """Weights [DEPTH_BINS,2*DEPTH_BINS,1,1] to begin with, from the ground's depths and measured
+    ones to the logits of depth: a measured one speaks for its own bin, and less for both beside."""
+    each = torch.ones(DEPTH_BINS)
+    measured = 1.25 * torch.diag(each) + 0.5 * (torch.diag(each[1:], 1) + torch.diag(each[1:], -1))
+    return torch.cat([torch.zeros_like(measured), measured], 1).reshape(DEPTH_BINS, -1, 1, 1)
+
+
 def project(points_xyz: Tensor, pixel_from_base: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Pixels [B,P] u, v of points [B,P,3] under [B,3,4], their depth, and whether they are seen.
 
