@@ -211,7 +211,7 @@ def test_companions_have_room_and_stay_on_the_road(town_world: World) -> None:
 
 
 def test_companions_leave_out_where_somebody_is(town_world: World) -> None:
-    t, tried = 4.0, 0
+    t, placed, left_over = 4.0, 0, 0
     for seed in range(12):
         first = companions(town_world, t, np.random.default_rng(seed))
         # the same draw again would put everybody where the first one did
@@ -220,9 +220,10 @@ def test_companions_leave_out_where_somebody_is(town_world: World) -> None:
         for one in again:
             gaps = np.linalg.norm(one.pose(t)[0][:2] - np.array(taken), axis=1)
             assert gaps.min() > 1.5
-            tried += 1
-        assert len(again) < max(len(first), 1)
-    assert tried > 3
+        placed += len(first)
+        left_over += len(again)
+    # somebody left out may be made up for farther on, so that only all draws together tell
+    assert 3 < left_over < 0.8 * placed
 
 
 def test_companions_are_seen_and_labelled(town_world: World) -> None:
