@@ -10,12 +10,7 @@ import torch.nn.functional as F
 from mm_fusion.datasets.frame import UNKNOWN_CLASS
 from mm_fusion.training.dataset import Batch
 from mm_fusion.training.network_torch import Maps
-from mm_fusion.training.views import (
-    IMAGE_HEIGHT_PX,
-    IMAGE_WIDTH_PX,
-    depth_position,
-    project,
-)
+from mm_fusion.training.views import depth_position, nearest_cell, project
 
 # offset x y, z, log size, sin cos yaw, velocity: one frame says little about velocity
 BOX_WEIGHTS = (1.0, 1.0, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.1, 0.1)
@@ -92,13 +87,11 @@ def depth_loss(
     batch, bins, height, width = logits.shape
     xyz = points[:, ::DEPTH_POINT_STEP, :3]
     u, v, depth, visible = project(xyz, pixel_from_base)
-    x = (u * (width / IMAGE_WIDTH_PX)).round().clamp(0.0, width - 1.0).long()
-    y = (v * (height / IMAGE_HEIGHT_PX)).round().clamp(0.0, height - 1.0).long()
     place = depth_position(torch.where(visible, depth, torch.ones_like(depth)))
     low = place.floor()
     said = F.log_softmax(logits.float(), 1).permute(0, 2, 3, 1).reshape(-1)
     base = torch.arange(batch).unsqueeze(1) * (height * width)
-    index = (base + y * width + x) * bins + low.long()
+    index = (base + nearest_cell(u, v, height, width)) * bins + low.long()
     share = place - low
     found = said[index] * (1.0 - share) + said[index + 1] * share
     weight = visible.to(found.dtype)

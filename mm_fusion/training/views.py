@@ -63,13 +63,12 @@ def measured_depths(
     depth bin, else 0: [N,DEPTH_BINS,height,width]. As sparse as the LIDAR is, but right."""
     batch = points_xyz.shape[0]
     u, v, depth, visible = project(points_xyz, pixel_from_base)
-    x = (u * (width / IMAGE_WIDTH_PX)).round().clamp(0.0, width - 1.0).to(torch.int64)
-    y = (v * (height / IMAGE_HEIGHT_PX)).round().clamp(0.0, height - 1.0).to(torch.int64)
     number = torch.arange(batch, device=u.device).unsqueeze(1) * DEPTH_BINS
     layer = number + depth_position(depth).round().to(torch.int64)
     # one spare slot at the end swallows the others
     spare = batch * DEPTH_BINS * height * width
-    slot = torch.where(visible & counts, (layer * height + y) * width + x, spare).reshape(-1)
+    slot = layer * (height * width) + nearest_cell(u, v, height, width)
+    slot = torch.where(visible & counts, slot, spare).reshape(-1)
     ones = torch.ones_like(slot, dtype=torch.float32)
     there = torch.zeros(spare + 1, device=u.device).scatter(0, slot, ones)[:spare]
     return there.reshape(batch, DEPTH_BINS, height, width)
@@ -126,17 +125,23 @@ def sample(feature_map: Tensor, u_px: Tensor, v_px: Tensor, weight: Tensor) -> T
     return upper + part(width, left * low) + part(width + 1, right * low)
 
 
+def nearest_cell(u_px: Tensor, v_px: Tensor, height: int, width: int) -> Tensor:
+    """The number, row by row, of the cell of a map [height,width] nearest to image pixels u, v;
+    int64 of their shape."""
+    x = (u_px * (width / IMAGE_WIDTH_PX)).round().clamp(0.0, width - 1.0).to(torch.int64)
+    y = (v_px * (height / IMAGE_HEIGHT_PX)).round().clamp(0.0, height - 1.0).to(torch.int64)
+    return y * width + x
+
+
 def chance_of_depth(chances: Tensor, u_px: Tensor, v_px: Tensor, depth: Tensor) -> Tensor:
     """How likely the nearest cell of [B,h,w,DEPTH_BINS] finds each depth [B,P] (m), times
     DEPTH_BINS / 4; linear between bins."""
     batch, height, width, bins = chances.shape
     flat = chances.reshape(-1)
-    x = (u_px * (width / IMAGE_WIDTH_PX)).round().clamp(0.0, width - 1.0).to(torch.int64)
-    y = (v_px * (height / IMAGE_HEIGHT_PX)).round().clamp(0.0, height - 1.0).to(torch.int64)
     place = depth_position(depth)
     low = place.floor()
     base = torch.arange(batch, device=flat.device).unsqueeze(1) * (height * width)
-    index = (base + y * width + x) * bins + low.to(torch.int64)
+    index = (base + nearest_cell(u_px, v_px, height, width)) * bins + low.to(torch.int64)
     high = place - low
     near = flat.index_select(0, index.reshape(-1)).reshape(index.shape)
     far = flat.index_select(0, (index + 1).reshape(-1)).reshape(index.shape)
