@@ -128,7 +128,8 @@ def _street(world: Any, t: float, rng: Rng) -> Street:
     eye = world.pose(t) @ mount
     rays = pixel_rays(CameraSpec(WIDTH, HEIGHT, K, mount)) @ eye.rotation.T.astype(np.float32)
     start = eye.translation.astype(np.float32)
-    found = world.cast(packed(start, rays), world.moving_scene(t, eye.translation, 160.0))
+    moving = world.moving(np.array([t]), eye.translation[None], 160.0)[0]
+    found = world.cast(packed(start, rays), moving)
     ids = found.object_id.reshape(HEIGHT, WIDTH)
     states = world.objects_in_base(t)
     true = K @ mount.inverse().matrix()[:3]

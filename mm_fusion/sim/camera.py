@@ -12,13 +12,15 @@ from mm_fusion.geometry import RigidTransform
 from mm_fusion.sim.lens import Lens, develop
 from mm_fusion.sim.raycast import packed
 from mm_fusion.sim.shading import Light, Lighting, shade, sky
-from mm_fusion.sim.world import LabelledScene, Surface, World
+from mm_fusion.sim.surfaces import Moving, Surface
+from mm_fusion.sim.world import World
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 U8 = npt.NDArray[np.uint8]
 
 _REACH_M = 160.0
+_SHADOW_M, _SHADE_M = 80.0, 2.5  # how far away things hide the sun, and the sky
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +91,7 @@ def render(
     world_from_camera = world.pose(t) @ spec.base_from_camera
     origin = world_from_camera.translation
     directions = (rays @ world_from_camera.rotation.T.astype(np.float32)).astype(np.float32)
-    moving = world.moving_scene(t, origin, _REACH_M)
+    moving = _movers(world, t, world_from_camera, directions, light)
     found = world.cast(packed(origin.astype(np.float32), directions), moving)
     hit = np.flatnonzero(found.material >= 0)
     empty = np.flatnonzero(found.material < 0)
@@ -107,6 +109,21 @@ def render(
     linear = radiance.reshape(spec.height, spec.width, 3).astype(np.float32)
     image = develop(linear, spec, rng)
     return Picture(image, found.object_id.reshape(spec.height, spec.width))
+
+
+def _movers(
+    world: World, t: float, world_from_camera: RigidTransform, directions: F32, light: Light
+) -> Moving:
+    """The movers that a picture shows, or whose shadows it may show."""
+    origin, axis = world_from_camera.translation, world_from_camera.rotation[:, 2]
+    moving = world.moving(np.array([t]), origin[None], _REACH_M)[0]
+    half_rad = float(np.arccos(np.clip((directions @ axis.astype(np.float32)).min(), -1.0, 1.0)))
+    # a shadow ends where the sun's ray has come down to the lowest ground there is
+    down = moving.above(world.lowest_m) / max(float(light.to_sun[2]), 1e-3)
+    shadow = -np.clip(down, 0.0, _SHADOW_M)[:, None] * light.to_sun.astype(np.float64)
+    shown = moving.select(moving.in_cone(axis, half_rad, _SHADE_M, shadow))
+    shown.scene()  # rays into shadows will want all of them
+    return shown
 
 
 def _lighting(world: World, light: Light, t: float, origin: F64) -> Lighting:
@@ -127,7 +144,7 @@ def _surfaces(
     origin: F64,
     directions: F32,
     lighting: Lighting,
-    moving: LabelledScene | None,
+    moving: Moving,
     spec: CameraSpec,
     rng: np.random.Generator,
 ) -> F32:
@@ -139,7 +156,7 @@ def _surfaces(
     sunny = np.flatnonzero(normal @ light.to_sun > 0.0)
     if light.sun.max() > 0.05 and len(sunny):
         to_sun = np.broadcast_to(light.to_sun, (len(sunny), 3))
-        lit[sunny] = ~world.occluded(packed(start[sunny], to_sun), 80.0, moving)
+        lit[sunny] = ~world.occluded(packed(start[sunny], to_sun), _SHADOW_M, moving)
     open_sky = 0.35 + 0.65 * _sky_share(world, hit, start, normal, moving, spec, rng)
     return shade(world.materials, found.material[hit], point, normal, ray, lit, open_sky, lighting)
 
@@ -149,7 +166,7 @@ def _sky_share(
     hit: npt.NDArray[np.int64],
     start: F32,
     normal: F32,
-    moving: LabelledScene | None,
+    moving: Moving,
     spec: CameraSpec,
     rng: np.random.Generator,
 ) -> F32:
@@ -163,7 +180,7 @@ def _sky_share(
     rows, columns = (spec.height + 1) // 2, (spec.width + 1) // 2
     share = np.ones((rows, columns), np.float32)
     pixel = hit[chosen]
-    blocked = world.occluded(packed(start[chosen], up), 2.5, moving)
+    blocked = world.occluded(packed(start[chosen], up), _SHADE_M, moving)
     share[pixel // spec.width // 2, pixel % spec.width // 2] = ~blocked
     smooth = cv2.resize(cv2.blur(share, (3, 3)), (2 * columns, 2 * rows))
     return np.asarray(smooth[: spec.height, : spec.width].reshape(-1)[hit], np.float32)

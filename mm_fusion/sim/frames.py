@@ -109,21 +109,43 @@ def visible_share(
     """How much [N] of objects (in the world) nothing else hides from ``origin`` at ``t``: the
     share of points all over an object to which a straight line is free. With a projection [3,4],
     only points within the picture of ``size_px`` (width, height) count as seen."""
+    points, free = _looks(world, states, t, origin[None])
+    return _share(points, free[0], pixel_from_world, size_px)
+
+
+def _looks(
+    world: World, states: ObjectStates, t: float, origins: F64
+) -> tuple[F64, npt.NDArray[np.bool_]]:
+    """Points [N*20,3] all over objects (in the world), and whether nothing else lies on the line
+    [E,N*20] to them from each of ``origins`` [E,3], a few metres apart at the most."""
     rng = np.random.default_rng(0)
     points = np.concatenate(
         [np.zeros((0, 3)), *(_places(world, states, k, rng) for k in range(len(states.ids)))]
     )
-    towards = points - origin
-    distance = np.maximum(np.linalg.norm(towards, axis=1), 1e-6)
-    rays = packed(origin.astype(np.float32), (towards / distance[:, None]).astype(np.float32))
-    found = world.cast(rays, world.moving_scene(t, origin, 120.0))
-    own = np.repeat(states.ids, _LOOKS)
-    free = (found.object_id == own) | (found.range_m > distance - 0.05)
+    towards = points - origins[:, None]
+    distance = np.maximum(np.linalg.norm(towards, axis=2), 1e-6)
+    start = np.broadcast_to(origins[:, None], towards.shape).reshape(-1, 3)
+    ahead = (towards / distance[..., None]).reshape(-1, 3)
+    rays = packed(start.astype(np.float32), ahead.astype(np.float32))
+    middle = origins.mean(axis=0)
+    spread = float(np.linalg.norm(origins - middle, axis=1).max())
+    found = world.cast(rays, world.moving(np.array([t]), middle[None], 120.0, None, spread)[0])
+    own = np.tile(np.repeat(states.ids, _LOOKS), len(origins))
+    free = (found.object_id == own) | (found.range_m > distance.ravel() - 0.05)
+    return points, free.reshape(len(origins), -1)
+
+
+def _share(
+    points: F64,
+    free: npt.NDArray[np.bool_],
+    pixel_from_world: F64 | None = None,
+    size_px: tuple[int, int] = (0, 0),
+) -> F32:
     if pixel_from_world is not None:
         pixel, front = project(pixel_from_world, points)
         with np.errstate(invalid="ignore"):
             inside = ((pixel >= -0.5) & (pixel < np.array(size_px) - 0.5)).all(axis=1)
-        free &= front & inside
+        free = free & front & inside
     return free.reshape(-1, _LOOKS).mean(axis=1).astype(np.float32)
 
 
@@ -232,9 +254,11 @@ def _objects(
     world_from_camera = world.pose(exposed) @ rig.camera.base_from_camera
     projection = rig.camera.k @ world_from_camera.inverse().matrix()[:3]
     resolution = (rig.camera.width, rig.camera.height)
-    lidar, eye = world.pose(t).apply(rig.lidar.base_from_lidar.translation), world_from_camera
-    visible[some, 0] = visible_share(world, there, t, lidar)
-    visible[some, 1] = visible_share(world, there, t, eye.translation, projection, resolution)
+    lidar = world.pose(t).apply(rig.lidar.base_from_lidar.translation)
+    eyes = np.stack([lidar, world_from_camera.translation])
+    points, free = _looks(world, there, t, eyes)
+    visible[some, 0] = _share(points, free[0])
+    visible[some, 1] = _share(points, free[1], projection, resolution)
     boxes = states.boxes()
     boxes[:, :3] = rig.believed_from_base.apply(states.center)
     return Objects(

@@ -13,8 +13,9 @@ from mm_fusion.sim.devices import beam_table
 from mm_fusion.sim.materials import Texture
 from mm_fusion.sim.raycast import packed
 from mm_fusion.sim.shading import window_panes
+from mm_fusion.sim.surfaces import Moving, Surface
 from mm_fusion.sim.weather import Weather
-from mm_fusion.sim.world import LabelledScene, Surface, World
+from mm_fusion.sim.world import World
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -144,19 +145,26 @@ def _cast(
 ) -> Surface:
     """Cast each part of the turn at what stands, and at the movers of that moment."""
     beams = len(spec.elevations_rad)
-    parts = []
-    for a, b in pairwise(np.linspace(0, len(times), _SECTORS + 1).astype(int)):
-        middle = (a + b) // 2
-        heading = flat[middle * beams + beams // 2, 3:]
-        sector = (float(np.arctan2(heading[1], heading[0])), np.pi / _SECTORS + 0.03)
-        moving = world.moving_scene(float(times[middle]), origin[middle], spec.max_range_m, sector)
-        parts.append(_through_glass(world, flat[a * beams : b * beams], moving, rng))
-    return Surface.joined(parts)
+    parts = list(pairwise(np.linspace(0, len(times), _SECTORS + 1).astype(int).tolist()))
+    middle = np.array([(a + b) // 2 for a, b in parts])
+    heading = flat[middle * beams + beams // 2, 3:]
+    azimuth = np.arctan2(heading[:, 1], heading[:, 0]).astype(np.float64)
+    sectors = np.stack([azimuth, np.full(_SECTORS, np.pi / _SECTORS + 0.03)], axis=1)
+    start = flat[:, :3].reshape(len(times), beams, 3)[:, [0, -1]]
+    spread = max(
+        float(np.linalg.norm(start[a:b] - origin[m], axis=-1).max())
+        for (a, b), m in zip(parts, middle.tolist(), strict=True)
+    )
+    moving = world.moving(times[middle], origin[middle], spec.max_range_m, sectors, spread)
+    return Surface.joined(
+        [
+            _through_glass(world, flat[a * beams : b * beams], there, rng)
+            for (a, b), there in zip(parts, moving, strict=True)
+        ]
+    )
 
 
-def _through_glass(
-    world: World, rays: F32, moving: LabelledScene | None, rng: np.random.Generator
-) -> Surface:
+def _through_glass(world: World, rays: F32, moving: Moving, rng: np.random.Generator) -> Surface:
     """First surfaces that do not let the rays through."""
     found = world.cast(rays, moving)
     going = np.arange(len(rays))
@@ -169,7 +177,7 @@ def _through_glass(
         way = found.range_m[passing] + np.float32(_STEP_M)
         on = rays[passing]
         on[:, :3] += on[:, 3:] * way[:, None]
-        beyond = world.cast(on, moving)
+        beyond = world.cast(on, moving, way)
         beyond.range_m[:] += way
         found.put(passing, beyond)
         going = passing

@@ -30,6 +30,12 @@ class Mesh:
         moved = self.vertices @ rotation.T + np.asarray(position, dtype=np.float64)
         return Mesh(moved, self.triangles, self.materials)
 
+    def sphere(self) -> tuple[float, float]:
+        """Height of a point above the origin, and how far the mesh reaches around it."""
+        middle = 0.5 * float(self.vertices[:, 2].min() + self.vertices[:, 2].max())
+        reach = np.linalg.norm(self.vertices - [0.0, 0.0, middle], axis=1)
+        return middle, float(reach.max())
+
     def turned(self, rotation: F64) -> Mesh:
         """Turned by a rotation matrix [3,3] about the origin."""
         return Mesh(self.vertices @ rotation.T, self.triangles, self.materials)

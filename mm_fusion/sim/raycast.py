@@ -59,13 +59,12 @@ class RayScene:
     def cast(self, rays: F32) -> Hits:
         """First hits of ``packed`` rays [N,6]."""
         answer = self._scene.cast_rays(_o3d.core.Tensor(rays), nthreads=self._threads)
-        range_m = answer["t_hit"].numpy()
-        hit = np.isfinite(range_m)
-        triangle = np.where(hit, answer["primitive_ids"].numpy().astype(np.int64), -1)
+        # unsigned and all ones where nothing was met
+        triangle = answer["primitive_ids"].numpy().view(np.int32).astype(np.int64)
         normal = answer["primitive_normals"].numpy()
         away = np.einsum("ij,ij->i", normal, rays[:, 3:]) > 0.0
-        normal[away] *= -1.0
-        return Hits(range_m, triangle, normal)
+        normal *= np.where(away, np.float32(-1.0), np.float32(1.0))[:, None]
+        return Hits(answer["t_hit"].numpy(), triangle, normal)
 
     def occluded(self, rays: F32, far_m: float) -> npt.NDArray[np.bool_]:
         """Whether anything lies within ``far_m`` along each of the ``packed`` rays [N,6]."""

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.sim.materials import MaterialArrays, Texture
+from mm_fusion.sim.surfaces import Surface
 from mm_fusion.sim.weather import Weather
-from mm_fusion.sim.world import Surface
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]

@@ -38,14 +38,22 @@ class Mover:
 
     def pose(self, t: float) -> tuple[F64, float, F64, float]:
         """Position [3] of the bottom centre, heading, velocity [2], and way at a time."""
+        position, yaw, velocity, way = self.poses(np.array([t]))
+        return position[0], float(yaw[0]), velocity[0], float(way[0])
+
+    def poses(self, times: F64) -> tuple[F64, F64, F64, F64]:
+        """Positions [S,3], headings [S], velocities [S,2], and ways [S] at times [S]."""
         last = len(self.way_m) - 1
-        steps = [min(max(at / STEP_S, 0.0), float(last)) for at in (t - 0.05, t, t + 0.05)]
-        step = np.array(steps)
-        k = np.array([min(int(s), last - 1) for s in steps])
-        way = self.way_m[k] + (step - k) * (self.way_m[k + 1] - self.way_m[k])
+        around = np.concatenate([times - 0.05, times, times + 0.05]) / STEP_S
+        step = np.minimum(np.maximum(around, 0.0), float(last))
+        k = np.minimum(step.astype(np.int64), last - 1)
+        before = self.way_m[k]
+        way = before + (step - k) * (self.way_m[k + 1] - before)
         points, yaw = self.path.at(way)
-        velocity = (points[2, :2] - points[0, :2]) / 0.1
-        return points[1], float(yaw[1]), velocity, float(way[1])
+        n = len(times)
+        velocity = (points[2 * n :, :2] - points[:n, :2]) / 0.1
+        here = slice(n, 2 * n)
+        return points[here], yaw[here], velocity, way[here]
 
     def active(self, t: float) -> bool:
         """Whether it is in the world at a time: it leaves where its path ends."""

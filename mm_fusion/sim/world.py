@@ -15,41 +15,15 @@ from mm_fusion.sim.ego import EgoMotion
 from mm_fusion.sim.furnishing import build_town
 from mm_fusion.sim.layout import Path
 from mm_fusion.sim.materials import MaterialArrays
-from mm_fusion.sim.mesh import Mesh, merge
+from mm_fusion.sim.mesh import Mesh
 from mm_fusion.sim.models import ObjectModel
-from mm_fusion.sim.raycast import RayScene
+from mm_fusion.sim.surfaces import LabelledScene, Moving, Placed, Surface
 from mm_fusion.sim.town import Town
 from mm_fusion.sim.traffic import STEP_S, Demand, Mover, drive_traffic, ego_route
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Surface:
-    """What rays met: ``range_m`` f32 [N] (inf: nothing), ``normal`` f32 [N,3] towards the origin,
-    ``material`` i64 [N] and ``object_id`` i64 [N] (-1: nothing, or an unlabelled thing)."""
-
-    range_m: F32
-    normal: F32
-    material: I64
-    object_id: I64
-
-    def put(self, index: I64, other: Surface) -> None:
-        """Overwrite the rays of ``index`` with another answer."""
-        for name in ("range_m", "normal", "material", "object_id"):
-            getattr(self, name)[index] = getattr(other, name)
-
-    @staticmethod
-    def joined(parts: Sequence[Surface]) -> Surface:
-        """One answer out of several, in their order."""
-        return Surface(
-            np.concatenate([p.range_m for p in parts]),
-            np.concatenate([p.normal for p in parts]),
-            np.concatenate([p.material for p in parts]),
-            np.concatenate([p.object_id for p in parts]),
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,16 +58,6 @@ class ObjectStates:
         return np.concatenate(columns, axis=1).astype(np.float32)
 
 
-class LabelledScene:
-    """A ray-casting scene whose triangles know their material and object."""
-
-    def __init__(self, meshes: Sequence[Mesh], ids: Sequence[int], threads: int) -> None:
-        whole = merge(meshes)
-        self.material = whole.materials.astype(np.int64)
-        self.object_id = np.repeat(np.asarray(ids, np.int64), [len(m.triangles) for m in meshes])
-        self.scene = RayScene(whole.vertices, whole.triangles, threads)
-
-
 class World:
     """A town, its traffic and the ego vehicle. Times are seconds since the drive's start.
 
@@ -121,6 +85,8 @@ class World:
             meshes.append(item.model.meshes[0].placed(item.position, item.yaw_rad))
             ids.append(k)
         self._still = LabelledScene(meshes, ids, threads)
+        self.lowest_m = self._still.lowest_m
+        self._spheres: dict[Mesh, tuple[float, float]] = {}
 
     def with_movers(self, more: Sequence[Mover]) -> World:
         """The same world with more movers in it; what is known of the others stays as it is."""
@@ -178,52 +144,62 @@ class World:
         yaw = states.yaw + turn
         return ObjectStates(states.ids, states.labels, center, states.size, yaw, velocity)
 
-    def moving_scene(
+    def moving(
         self,
-        t: float,
-        origin: F64,
+        times: F64,
+        origins: F64,
         reach_m: float,
-        sector: tuple[float, float] | None = None,
-    ) -> LabelledScene | None:
-        """The movers within ``reach_m`` of ``origin`` as they are at ``t``, None if there are none.
+        sectors: F64 | None = None,
+        spread_m: float = 0.0,
+    ) -> list[Moving]:
+        """The movers within ``reach_m`` of ``origins`` [S,3] as they are at ``times`` [S].
 
-        ``sector`` (middle azimuth, half width; rad, world) leaves out those wholly outside of it.
+        ``sectors`` [S,2] (middle azimuth, half width; rad, world) leave out those wholly outside
+        of them; rays may begin ``spread_m`` away from their origin.
         """
-        meshes, ids = [], []
-        for k, mover in enumerate(self.movers):
-            if not mover.active(t):
-                continue
-            position, yaw, _, way = mover.pose(t)
-            dx, dy = position[0] - origin[0], position[1] - origin[1]
-            distance = float(np.hypot(dx, dy))
-            if distance > reach_m:
-                continue
-            if sector is not None and distance > 5.0:
-                off = abs((np.arctan2(dy, dx) - sector[0] + np.pi) % (2 * np.pi) - np.pi)
-                if off > sector[1] + np.arcsin(min(1.0, 3.5 / distance)):
-                    continue
-            meshes.append(mover.model.mesh_at(way).placed(position, yaw))
-            ids.append(self._first_mover + k)
-        return LabelledScene(meshes, ids, self._threads) if meshes else None
+        there = np.array([[m.active(t) for t in times.tolist()] for m in self.movers], np.bool_)
+        some = np.flatnonzero(there.any(axis=1)) if self.movers else np.zeros(0, np.int64)
+        if not len(some):
+            return [Moving([], origin, self._threads, spread_m) for origin in origins]
+        ways = [self.movers[k].poses(times) for k in some.tolist()]
+        position, yaw, way = (np.array([w[i] for w in ways]) for i in (0, 1, 3))
+        there = there[some] & _in_reach(position, origins, reach_m, sectors)
+        return [
+            Moving(
+                [
+                    self._placed(int(some[k]), position[k, at], float(yaw[k, at]), way[k, at])
+                    for k in np.flatnonzero(there[:, at]).tolist()
+                ],
+                origin,
+                self._threads,
+                spread_m,
+            )
+            for at, origin in enumerate(origins)
+        ]
 
-    def cast(self, rays: F32, moving: LabelledScene | None) -> Surface:
-        """First surfaces along ``packed`` rays [N,6] in world coordinates."""
-        still = _surface(self._still, rays)
-        if moving is None:
-            return still
-        found = _surface(moving, rays)
-        nearer = found.range_m < still.range_m
-        for name in ("range_m", "normal", "material", "object_id"):
-            getattr(still, name)[nearer] = getattr(found, name)[nearer]
-        return still
+    def _placed(self, mover: int, position: F64, yaw: float, way: float) -> Placed:
+        mesh = self.movers[mover].model.mesh_at(way)
+        if mesh not in self._spheres:
+            self._spheres[mesh] = mesh.sphere()
+        return Placed(mesh, position, yaw, self._first_mover + mover, *self._spheres[mesh])
 
-    def occluded(
-        self, rays: F32, far_m: float, moving: LabelledScene | None
-    ) -> npt.NDArray[np.bool_]:
+    def cast(self, rays: F32, moving: Moving, way_m: F32 | float = 0.0) -> Surface:
+        """First surfaces along ``packed`` rays [N,6] in world coordinates.
+
+        ``way_m`` is how far behind the origin of ``moving`` the rays begin, along themselves.
+        """
+        found = self._still.cast(rays)
+        met = moving.cast(rays, found.range_m + np.float32(way_m))
+        if met is not None:
+            found.put_nearer(*met)
+        return found
+
+    def occluded(self, rays: F32, far_m: float, moving: Moving) -> npt.NDArray[np.bool_]:
         """Whether anything lies within ``far_m`` along ``packed`` rays."""
         blocked = self._still.scene.occluded(rays, far_m)
-        if moving is not None:
-            blocked |= moving.scene.occluded(rays, far_m)
+        scene = moving.scene()
+        if scene is not None:
+            blocked |= scene.scene.occluded(rays, far_m)
         return blocked
 
     def pose(self, t: float) -> RigidTransform:
@@ -231,13 +207,18 @@ class World:
         return self.ego.pose(t)
 
 
-def _surface(scene: LabelledScene, rays: F32) -> Surface:
-    hits = scene.scene.cast(rays)
-    material, object_id = scene.material[hits.triangle], scene.object_id[hits.triangle]
-    nothing = hits.triangle < 0
-    material[nothing] = -1
-    object_id[nothing] = -1
-    return Surface(hits.range_m, hits.normal, material, object_id)
+def _in_reach(
+    position: F64, origins: F64, reach_m: float, sectors: F64 | None
+) -> npt.NDArray[np.bool_]:
+    """Who [K,S] of ``position`` [K,S,3] is near ``origins`` [S,3] and in its sector [S,2]."""
+    dx, dy = np.moveaxis(position[..., :2] - origins[:, :2], -1, 0)
+    distance = np.hypot(dx, dy)
+    near = np.asarray(distance <= reach_m)
+    if sectors is None:
+        return near
+    off = np.abs((np.arctan2(dy, dx) - sectors[:, 0] + np.pi) % (2 * np.pi) - np.pi)
+    wide = np.arcsin(np.minimum(1.0, 3.5 / np.maximum(distance, 1e-9)))
+    return near & ((distance <= 5.0) | (off <= sectors[:, 1] + wide))
 
 
 def build_world(

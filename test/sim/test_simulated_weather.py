@@ -15,10 +15,11 @@ from mm_fusion.sim.materials import MaterialTable, Texture
 from mm_fusion.sim.mesh import box, merge
 from mm_fusion.sim.models import CAR, ObjectModel
 from mm_fusion.sim.shading import window_panes
+from mm_fusion.sim.surfaces import Surface
 from mm_fusion.sim.trucks import KINDS, TruckFactory
 from mm_fusion.sim.vehicles import _SHAPES, CarFactory
 from mm_fusion.sim.weather import Weather
-from mm_fusion.sim.world import Surface, World
+from mm_fusion.sim.world import World
 
 SPEC = LidarSpec(
     np.deg2rad(np.linspace(-20, 2, 24)),
