@@ -65,17 +65,21 @@ def optical_mount(translation: npt.ArrayLike, rpy_rad: npt.ArrayLike) -> RigidTr
 
 def pixel_rays(spec: CameraSpec) -> F32:
     """Unit rays [H*W,3] through all pixel centres, in the optical frame, distortion undone."""
-    u, v = np.meshgrid(np.arange(spec.width, dtype=np.float64), np.arange(spec.height))
+    u, v = np.arange(spec.width, dtype=np.float64), np.arange(spec.height, dtype=np.float64)
     if np.any(spec.d):
-        pixels = np.stack([u.ravel(), v.ravel()], axis=1)[:, None].astype(np.float64)
+        grid = np.meshgrid(u, v)
+        pixels = np.stack([grid[0].ravel(), grid[1].ravel()], axis=1)[:, None]
         criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-10)
         normalised = cv2.undistortPoints(pixels, spec.k, spec.d, None, None, None, criteria)
-        x, y = normalised.reshape(-1, 2).T
+        x, y = np.moveaxis(normalised.reshape(spec.height, spec.width, 2), -1, 0)
     else:
-        x = (u.ravel() - spec.k[0, 2]) / spec.k[0, 0]
-        y = (v.ravel() - spec.k[1, 2]) / spec.k[1, 1]
-    rays = np.stack([x, y, np.ones_like(x)], axis=1)
-    return (rays / np.linalg.norm(rays, axis=1, keepdims=True)).astype(np.float32)
+        x = (u[None] - spec.k[0, 2]) / spec.k[0, 0]
+        y = (v[:, None] - spec.k[1, 2]) / spec.k[1, 1]
+    length = np.sqrt(x * x + y * y + 1.0)
+    rays = np.empty((spec.height, spec.width, 3), np.float32)
+    for k, part in enumerate((x, y, 1.0)):
+        rays[..., k] = part / length
+    return rays.reshape(-1, 3)
 
 
 def render(

@@ -110,11 +110,15 @@ class _Taken:
         self._objects, self._radii = cKDTree(np.concatenate(circles)), np.concatenate(radii)
         self._widest = float(self._radii.max())
         self._scenery = cKDTree(_standing_points(town, self.route))
-        self._places: list[tuple[float, float, float]] = []
+        self._places = np.zeros((256, 3))  # x, y, radius of what was added
+        self._added = 0
 
     def add(self, xy: F64, radius_m: float) -> None:
         """Something more stands there."""
-        self._places.append((float(xy[0]), float(xy[1]), radius_m))
+        if self._added == len(self._places):
+            self._places = np.concatenate([self._places, np.zeros_like(self._places)])
+        self._places[self._added] = xy[0], xy[1], radius_m
+        self._added += 1
 
     def free(self, xy: F64, radius_m: float) -> bool:
         """Whether a thing of a radius has room."""
@@ -122,8 +126,8 @@ class _Taken:
             return False
         if self._scenery.query(xy)[0] < radius_m + 0.75 * _GRAIN_M:
             return False
-        if self._places:
-            places = np.array(self._places)
+        if self._added:
+            places = self._places[: self._added]
             if (np.hypot(*(places[:, :2] - xy).T) < places[:, 2] + radius_m + 0.05).any():
                 return False
         near = self._objects.query_ball_point(xy, self._widest + radius_m)
@@ -133,17 +137,22 @@ class _Taken:
 
 def _standing_points(town: Town, route: cKDTree) -> F64:
     """Points [N,2] over the plan of all that stands on the ground near a route."""
-    near = []
-    for mesh in town.scenery[town.ground :]:
-        middle = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0))[:2] / 2
-        if route.query(middle)[0] < _REACH_M + 15.0:
-            near.append(mesh)
-    if not near:
+    meshes = town.scenery[town.ground :]
+    if not meshes:
         return np.full((1, 2), np.inf)
-    whole = merge(near)
-    foot = np.repeat([m.vertices[:, 2].min() for m in near], [len(m.triangles) for m in near])
-    corners = whole.vertices[whole.triangles]
-    low = corners[corners[:, :, 2].min(axis=1) < foot + _LOW_M, :, :2]
+    vertices = np.concatenate([m.vertices for m in meshes])
+    first = np.cumsum([0, *(len(m.vertices) for m in meshes[:-1])])
+    bottom, top = (f.reduceat(vertices, first, axis=0) for f in (np.minimum, np.maximum))
+    middle = (bottom + top)[:, :2] / 2
+    near = np.flatnonzero(route.query(middle)[0] < _REACH_M + 15.0)
+    if not len(near):
+        return np.full((1, 2), np.inf)
+    chosen = [meshes[k] for k in near.tolist()]
+    whole = merge(chosen)
+    foot = np.repeat(bottom[near, 2], [len(m.triangles) for m in chosen])
+    z = whole.vertices[:, 2][whole.triangles]
+    low_m = np.minimum(np.minimum(z[:, 0], z[:, 1]), z[:, 2])
+    low = whole.vertices[:, :2][whole.triangles[low_m < foot + _LOW_M]]
     a, b = low.reshape(-1, 2), np.roll(low, -1, axis=1).reshape(-1, 2)
     count = np.ceil(np.linalg.norm(b - a, axis=1) / _GRAIN_M).astype(int) + 1
     step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
@@ -173,6 +182,7 @@ class _Placer:
         self._people = [people.pedestrian(standing=True) for _ in range(10)]
         self._sitting = [people.seated(0.45) for _ in range(4)]
         self._shapes: dict[str, list[_Shape]] = {}
+        self._cumulated: dict[int, tuple[list[str], F64]] = {}  # by the identity of a table above
 
     def fill(self, density: float) -> None:
         """Go along all sides of all streets."""
@@ -195,8 +205,12 @@ class _Placer:
                     self._somebody(side)
 
     def _choice(self, shares: dict[str, float]) -> str:
-        share = np.array(list(shares.values()))
-        return str(self._rng.choice(list(shares), p=share / share.sum()))
+        if id(shares) not in self._cumulated:
+            share = np.array(list(shares.values()))
+            summed = (share / share.sum()).cumsum()
+            self._cumulated[id(shares)] = list(shares), summed / summed[-1]
+        names, summed = self._cumulated[id(shares)]
+        return names[int(summed.searchsorted(self._rng.random(), side="right"))]
 
     def _shape(self, kind: str) -> _Shape:
         """One of the town's few shapes of a kind."""

@@ -61,7 +61,7 @@ def deskewed(
     """Points [N,3] in the base frame at ``at_s`` (the sweep's end), by the true ego motion plus
     the error of a good odometry (0.05 m/s, 0.3 deg/s)."""
     at_s = end_s if at_s is None else at_s
-    steps, inverse = np.unique(measured.seconds, return_inverse=True)
+    steps, inverse = _columns(measured.seconds)
     times = end_s + steps.astype(np.float64)
     base_from_world = world.pose(at_s).inverse()
     rotation = base_from_world.rotation @ world.ego.rotation(times)
@@ -76,6 +76,12 @@ def deskewed(
     return np.asarray(np.einsum("nij,nj->ni", rotation[inverse], in_base) + offset[inverse])
 
 
+def _columns(seconds: F32) -> tuple[F32, npt.NDArray[np.int64]]:
+    """The different times [C] of points [N] in the order of time, and whose [N] is which."""
+    new = np.append(True, seconds[1:] != seconds[:-1])
+    return seconds[new[: len(seconds)]], np.cumsum(new[: len(seconds)]) - 1
+
+
 def in_range(center: F64) -> npt.NDArray[np.bool_]:
     """Whose centre [N,3] lies over the network's ground area."""
     return np.asarray(
@@ -86,7 +92,7 @@ def in_range(center: F64) -> npt.NDArray[np.bool_]:
 def class_map(picture: Picture, objects: ObjectStates) -> npt.NDArray[np.uint8]:
     """u8 [ceil(H/4),ceil(W/4)]: 0, or the class (1 + label) with most pixels of a 4 x 4 patch, if
     it has at least 3."""
-    lookup = np.zeros(int(objects.ids.max(initial=0)) + 2, np.int64)
+    lookup = np.zeros(int(objects.ids.max(initial=0)) + 2, np.uint8)
     lookup[objects.ids] = objects.labels + 1
     classes = lookup[picture.object_id]  # id -1 reads the last entry, which is 0
     h, w = classes.shape
@@ -94,8 +100,16 @@ def class_map(picture: Picture, objects: ObjectStates) -> npt.NDArray[np.uint8]:
     classes = np.pad(classes, pad)
     rows, columns = classes.shape[0] // CLASS_STRIDE, classes.shape[1] // CLASS_STRIDE
     patches = classes.reshape(rows, CLASS_STRIDE, columns, CLASS_STRIDE)
-    counts = np.stack([(patches == c).sum(axis=(1, 3)) for c in (1, 2, 3)])
+    counts = np.stack([_sum_of_patches(patches == c) for c in (1, 2, 3)])
     return np.where(counts.max(axis=0) >= 3, counts.argmax(axis=0) + 1, 0).astype(np.uint8)
+
+
+def _sum_of_patches(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """How many are marked [rows, columns] in patches [rows,4,columns,4], at a fifth of the time
+    that a sum over two axes takes."""
+    lines = marked.view(np.uint8)
+    across = lines[:, 0] + lines[:, 1] + lines[:, 2] + lines[:, 3]
+    return np.asarray(across[..., 0] + across[..., 1] + across[..., 2] + across[..., 3])
 
 
 def visible_share(

@@ -72,6 +72,7 @@ class Side:
         self._town, self.street, self._rng = town, street, rng
         self._corner, self._along, self._inwards, self.length_m = block.side(index)
         self._yaw = float(np.arctan2(self._along[1], self._along[0]))
+        self._step = 0.1 * np.array([np.cos(self._yaw), np.sin(self._yaw)])
         # houses on the sides along y keep clear of those at the corners
         self._margin = 0.0 if index % 2 == 0 else 13.0
 
@@ -92,9 +93,9 @@ class Side:
         """Where a place of the side is in the world [3], and a heading there."""
         plan = self._corner + s * self._along + d * self._inwards
         layout = self._town.layout
-        xy = layout.warp(plan[None])[0]
+        xy, heading = layout.warped(plan, self._step)
         z = float(layout.road_z(plan[None])[0]) + (KERB_M if d > 0 else 0.0)
-        return np.array([xy[0], xy[1], z]), layout.warp_yaw(plan, self._yaw) + yaw
+        return np.array([xy[0], xy[1], z]), heading + yaw
 
     def _put(self, mesh: Mesh, s: float, d: float, yaw: float = 0.0) -> None:
         position, heading = self.pose(s, d, yaw)

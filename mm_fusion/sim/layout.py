@@ -83,7 +83,8 @@ class Layout:
         self._hill_k = rng.uniform(0.02, 0.05) * np.array([np.cos(hill), np.sin(hill)])
         # the steepest slope, on which half the towns have next to nothing
         drawn = 0.07 * float(rng.uniform(0, 1)) ** 2
-        self._hill_slope = drawn if slope is None else slope
+        steepest = drawn if slope is None else slope
+        self._hill_m = steepest / float(np.linalg.norm(self._hill_k))
         self._hill_phase = rng.uniform(0, 2 * np.pi)
 
     def _blocks(self) -> list[Block]:
@@ -103,18 +104,16 @@ class Layout:
         swapped = plan[:, ::-1]
         return plan + self._bend_m * np.sin(self._bend_k * swapped + self._bend_phase)
 
-    def warp_yaw(self, plan: F64, yaw_rad: float) -> float:
-        """World heading of a plan heading at one plan point [2]."""
-        step = 0.1 * np.array([np.cos(yaw_rad), np.sin(yaw_rad)])
-        a, b = self.warp(np.stack([plan - step, plan + step]))
-        return float(np.arctan2(b[1] - a[1], b[0] - a[0]))
+    def warped(self, plan: F64, step: F64) -> tuple[F64, float]:
+        """World xy [2] of one plan point [2], and the world heading of a short ``step`` there."""
+        xy, a, b = self.warp(np.array([plan, plan - step, plan + step]))
+        return xy, float(np.arctan2(b[1] - a[1], b[0] - a[0]))
 
     def road_z(self, plan: F64) -> F64:
         """Height of the road surface at plan points [N,2]."""
         waves = np.sin(plan @ self._wave_k.T + self._wave_phase)
         hill = np.sin(plan @ self._hill_k + self._hill_phase)
-        steep = self._hill_slope / np.linalg.norm(self._hill_k)
-        return np.asarray(waves @ self._wave_m + steep * hill)
+        return np.asarray(waves @ self._wave_m + self._hill_m * hill)
 
     def ground_z(self, plan: F64) -> F64:
         """Height of the ground at plan points [N,2]: the road's, a kerb higher on the blocks."""

@@ -5,8 +5,10 @@ Coordinates are metres, x forward, y left, z up, in the shape's own frame.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +94,13 @@ def quad(corners: npt.ArrayLike, material: int) -> Mesh:
 def loft(rings: F64, material: int, cap: bool = True) -> Mesh:
     """A skin over closed rings [K,N,3], one after the other, its two ends closed by fans."""
     k, n, _ = rings.shape
+    triangles = _skin(k, n, cap)
+    return Mesh(rings.reshape(-1, 3), triangles, np.full(len(triangles), material, np.int32))
+
+
+@lru_cache(maxsize=1024)
+def _skin(k: int, n: int, cap: bool) -> I32:
+    """The triangles [T,3] over ``k`` rings of ``n`` points: a town has thousands of few kinds."""
     index = np.arange(k * n, dtype=np.int32).reshape(k, n)
     after = np.roll(index, -1, axis=1)
     a, b, c, d = index[:-1], after[:-1], after[1:], index[1:]
@@ -102,13 +111,19 @@ def loft(rings: F64, material: int, cap: bool = True) -> Mesh:
         ).astype(np.int32)
         sides += [fan[:, ::-1], fan + np.int32((k - 1) * n)]
     triangles = np.concatenate(sides).astype(np.int32)
-    return Mesh(rings.reshape(-1, 3), triangles, np.full(len(triangles), material, np.int32))
+    triangles.setflags(write=False)
+    return triangles
 
 
 def _cross(a: F64, b: F64) -> F64:
     """The cross product of two vectors: numpy's own is made for many, and slow for one."""
     (ax, ay, az), (bx, by, bz) = a.tolist(), b.tolist()
     return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+
+
+def _length(v: F64) -> float:
+    """The length of one vector, as numpy's norm has it."""
+    return math.sqrt(v.dot(v))
 
 
 def tube(
@@ -121,15 +136,24 @@ def tube(
 ) -> Mesh:
     """A closed cone frustum between two points."""
     p, q = np.asarray(start, np.float64), np.asarray(end, np.float64)
-    axis = (q - p) / max(float(np.linalg.norm(q - p)), 1e-9)
+    axis = (q - p) / max(_length(q - p), 1e-9)
     helper = np.array([1.0, 0.0, 0.0]) if abs(axis[0]) < 0.9 else np.array([0.0, 1.0, 0.0])
     u = _cross(axis, helper)
-    u /= np.linalg.norm(u)
+    u /= _length(u)
     v = _cross(axis, u)
+    cosine, sine = _circle(sides)
+    circle = cosine * u + sine * v
+    rings = np.empty((2, sides, 3))
+    rings[0] = p + circle * radius_m
+    rings[1] = q + circle * (radius_m if end_radius_m is None else end_radius_m)
+    return loft(rings, material)
+
+
+@lru_cache(maxsize=64)
+def _circle(sides: int) -> tuple[F64, F64]:
+    """Cosines and sines [N,1] of the corners of a regular polygon."""
     angle = np.arange(sides) * (2 * np.pi / sides)
-    circle = np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v
-    r1 = radius_m if end_radius_m is None else end_radius_m
-    return loft(np.stack([p + circle * radius_m, q + circle * r1]), material)
+    return np.cos(angle)[:, None], np.sin(angle)[:, None]
 
 
 def _icosphere() -> tuple[F64, I32]:

@@ -217,7 +217,8 @@ class _Flow:
         position = np.concatenate([self.points[self.row, here], walkers])
         look = np.minimum(here[:, None] + (_LOOK_M / 0.5).astype(int), self.last)
         ahead = self.points[self.row[:, None], look]
-        distance = np.linalg.norm(ahead[:, :, None] - position[None, None], axis=-1)
+        dx, dy = (ahead[:, :, None, k] - position[:, k] for k in range(2))
+        distance = np.sqrt(dx * dx + dy * dy)
         turned = self.yaw[self.row, here][:, None] - self.yaw[self.row, here][None]
         other_way = np.cos(turned) < 0.8
         waives = np.zeros((count, len(position)), bool)
@@ -229,8 +230,10 @@ class _Flow:
         blocked = (distance < self.clear) & ~waives[:, None, :]
         each = blocked[:, :, :count].any(axis=1)
         blocked[:, :, :count] &= ~(each & each.T & self.first)[:, None, :]
-        free = np.where(blocked, _LOOK_M[None, :, None] - self.half[None, None, :], np.inf)
-        return np.asarray(free.min(axis=(1, 2)) - self.half[:count] - 0.8)
+        free = np.full(count, np.inf)
+        driver, step, other = np.nonzero(blocked)
+        np.minimum.at(free, driver, _LOOK_M[step] - self.half[other])
+        return np.asarray(free - self.half[:count] - 0.8)
 
 
 def _simulate(drivers: list[_Driver], walkers: list[Mover], duration_s: float) -> list[F64]:

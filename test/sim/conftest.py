@@ -28,7 +28,7 @@ class FlatLayout(Layout):
         self.blocks = []
         self._bend_m = np.zeros(2)
         self._wave_m = np.zeros(3)
-        self._hill_slope = 0.0
+        self._hill_m = 0.0
 
 
 def straight(layout: Layout, start: Sequence[float], end: Sequence[float]) -> Path:
