@@ -100,7 +100,7 @@ def render(
     hit = np.flatnonzero(found.material >= 0)
     empty = np.flatnonzero(found.material < 0)
     radiance = np.empty((len(directions), 3), np.float32)
-    radiance[empty] = sky(directions[empty], light)
+    radiance[empty] = sky(directions.take(empty, axis=0), light)
     lighting = _lighting(world, light, t, origin)
     radiance[hit] = _surfaces(world, found, hit, origin, directions, lighting, moving, spec, rng)
     far = np.where(np.isfinite(found.range_m), found.range_m, 0.0)
@@ -153,14 +153,15 @@ def _surfaces(
     rng: np.random.Generator,
 ) -> F32:
     """Radiance of the pixels that met something, with cast shadows and blocked sky."""
-    ray, normal, light = directions[hit], found.normal[hit], lighting.light
+    light = lighting.light
+    ray, normal = directions.take(hit, axis=0), found.normal.take(hit, axis=0)
     point = (origin + ray * found.range_m[hit, None]).astype(np.float32)
     start = point + normal * np.float32(0.02)
     lit = np.zeros(len(hit), np.float32)
     sunny = np.flatnonzero(normal @ light.to_sun > 0.0)
     if light.sun.max() > 0.05 and len(sunny):
         to_sun = np.broadcast_to(light.to_sun, (len(sunny), 3))
-        lit[sunny] = ~world.occluded(packed(start[sunny], to_sun), _SHADOW_M, moving)
+        lit[sunny] = ~world.occluded(packed(start.take(sunny, axis=0), to_sun), _SHADOW_M, moving)
     open_sky = 0.35 + 0.65 * _sky_share(world, hit, start, normal, moving, spec, rng)
     return shade(world.materials, found.material[hit], point, normal, ray, lit, open_sky, lighting)
 
@@ -176,15 +177,16 @@ def _sky_share(
 ) -> F32:
     """How open the surroundings of each hit pixel are, 0..1: one scattered ray for every fourth
     pixel, smoothed, for what it darkens has soft edges."""
-    chosen = np.flatnonzero((hit % spec.width % 2 == 0) & (hit // spec.width % 2 == 0))
+    row = hit // spec.width
+    column = hit - row * spec.width
+    chosen = np.flatnonzero((row | column) & 1 == 0)
     scatter = rng.standard_normal((len(chosen), 3), dtype=np.float32)
     scatter /= np.linalg.norm(scatter, axis=1, keepdims=True)
-    up = normal[chosen] * np.float32(1.05) + scatter
+    up = normal.take(chosen, axis=0) * np.float32(1.05) + scatter
     up /= np.linalg.norm(up, axis=1, keepdims=True)
     rows, columns = (spec.height + 1) // 2, (spec.width + 1) // 2
     share = np.ones((rows, columns), np.float32)
-    pixel = hit[chosen]
-    blocked = world.occluded(packed(start[chosen], up), _SHADE_M, moving)
-    share[pixel // spec.width // 2, pixel % spec.width // 2] = ~blocked
+    blocked = world.occluded(packed(start.take(chosen, axis=0), up), _SHADE_M, moving)
+    share[row[chosen] // 2, column[chosen] // 2] = ~blocked
     smooth = cv2.resize(cv2.blur(share, (3, 3)), (2 * columns, 2 * rows))
     return np.asarray(smooth[: spec.height, : spec.width].reshape(-1)[hit], np.float32)

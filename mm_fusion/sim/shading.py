@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.sim.materials import MaterialArrays, Texture
+from mm_fusion.sim.raycast import dots
 from mm_fusion.sim.surfaces import Surface
 from mm_fusion.sim.weather import Weather
 
@@ -119,15 +120,15 @@ class Lighting:
         total = np.zeros((len(point), 3), np.float32)
         for place in self.lamps.astype(np.float32):
             towards = place - point
-            square = np.einsum("ij,ij->i", towards, towards) + np.float32(0.5)
-            cosine = np.clip(np.einsum("ij,ij->i", towards, normal) / np.sqrt(square), 0.0, 1.0)
+            square = dots(towards, towards) + np.float32(0.5)
+            cosine = np.clip(dots(towards, normal) / np.sqrt(square), 0.0, 1.0)
             total += (np.float32(14.0) * cosine / square)[:, None] * warm
         ahead = self.ahead.astype(np.float32)
         for place in self.heads.astype(np.float32):
             towards = place - point
-            square = np.einsum("ij,ij->i", towards, towards) + np.float32(2.0)
+            square = dots(towards, towards) + np.float32(2.0)
             distance = np.sqrt(square)
-            cosine = np.clip(np.einsum("ij,ij->i", towards, normal) / distance, 0.0, 1.0)
+            cosine = np.clip(dots(towards, normal) / distance, 0.0, 1.0)
             aligned = np.clip(-(towards @ ahead) / distance, 0.0, 1.0)
             dipped = np.where(-towards[:, 2] > 0.02 * distance, 0.12, 1.0)
             power = np.float32(90.0) * aligned**30 * dipped.astype(np.float32)
@@ -175,9 +176,8 @@ def _wall_u(point: F32, normal: F32) -> F32:
 
 def textured(materials: MaterialArrays, material: I64, point: F32, normal: F32) -> tuple[F32, Bool]:
     """Albedo [N,3] at world points with unit normals, and who is a window pane there [N]."""
-    albedo = materials.albedo[material].copy()
-    kind = materials.texture[material]
-    params = materials.params[material]
+    albedo = materials.albedo.take(material, axis=0)
+    kind = materials.texture.take(material)
     pane = kind == Texture.GLASS
     for texture, paint in (
         (Texture.NOISE, _noise),
@@ -186,12 +186,17 @@ def textured(materials: MaterialArrays, material: I64, point: F32, normal: F32) 
     ):
         chosen = np.flatnonzero(kind == texture)
         if len(chosen):
-            factor = paint(point[chosen], normal[chosen], params[chosen])
-            albedo[chosen] *= factor[:, None]
+            of = material.take(chosen)
+            params = materials.params.take(of, axis=0)
+            factor = paint(point.take(chosen, axis=0), normal.take(chosen, axis=0), params)
+            albedo[chosen] = materials.albedo.take(of, axis=0) * factor[:, None]
     chosen = np.flatnonzero(kind == Texture.FACADE)
     if len(chosen):
-        factor, glass = _facade(point[chosen], normal[chosen], params[chosen], material[chosen])
-        albedo[chosen] *= factor[:, None]
+        of = material.take(chosen)
+        params = materials.params.take(of, axis=0)
+        at, facing = point.take(chosen, axis=0), normal.take(chosen, axis=0)
+        factor, glass = _facade(at, facing, params, of)
+        albedo[chosen] = materials.albedo.take(of, axis=0) * factor[:, None]
         albedo[chosen[glass]] = 0.04
         pane[chosen[glass]] = True
     return albedo, pane
@@ -289,14 +294,16 @@ def shade(
     radiance = albedo * received
     shiny = np.flatnonzero(mirrors)
     if len(shiny):
-        n, r = normal[shiny], ray[shiny]
-        cosine = np.clip(-np.einsum("ij,ij->i", n, r), 0.0, 1.0)
+        n, r = normal.take(shiny, axis=0), ray.take(shiny, axis=0)
+        cosine = np.clip(-dots(n, r), 0.0, 1.0)
         mirror = r + 2 * cosine[:, None] * n
         base = np.where(pane[shiny], 0.07, 0.05)
         fresnel = (base + (0.75 - base) * (1 - cosine) ** 4)[:, None].astype(np.float32)
         seen = np.where(mirror[:, 2:3] > 0.0, sky(mirror, light), 0.25 * light.horizon)
         glint = np.clip(mirror @ light.to_sun, 0.0, 1.0) ** 60 * lit[shiny]
         radiance[shiny] = (
-            radiance[shiny] * (1 - fresnel) + seen * fresnel + 0.35 * glint[:, None] * light.sun
+            radiance.take(shiny, axis=0) * (1 - fresnel)
+            + seen * fresnel
+            + 0.35 * glint[:, None] * light.sun
         )
     return radiance

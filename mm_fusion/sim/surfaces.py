@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_fusion.sim.mesh import Mesh, merge
-from mm_fusion.sim.raycast import RayScene
+from mm_fusion.sim.raycast import RayScene, dots
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ class Surface:
         """Overwrite those of the rays of ``index`` for which another answer is nearer."""
         nearer = np.flatnonzero(other.range_m < self.range_m[index])
         for name in ("range_m", "normal", "material", "object_id"):
-            getattr(self, name)[index[nearer]] = getattr(other, name)[nearer]
+            getattr(self, name)[index[nearer]] = getattr(other, name).take(nearer, axis=0)
 
     @staticmethod
     def joined(parts: Sequence[Surface]) -> Surface:
@@ -68,7 +68,10 @@ class LabelledScene:
         """First surfaces along ``packed`` rays [N,6]."""
         hits = self.scene.cast(rays)
         return Surface(
-            hits.range_m, hits.normal, self._material[hits.triangle], self._object_id[hits.triangle]
+            hits.range_m,
+            hits.normal,
+            self._material.take(hits.triangle),
+            self._object_id.take(hits.triangle),
         )
 
 
@@ -142,17 +145,17 @@ class Moving:
         runs = np.flatnonzero(near.any(axis=1))
         if not len(runs):
             return None
-        scene = self._scene_of(near.any(axis=0))
+        scene = self._scene_of(np.asarray(near.any(axis=0)))
         index = (runs[:, None] * _RUN + np.arange(_RUN)).ravel()
         index = index[: np.searchsorted(index, len(rays))]
-        return index, scene.cast(rays[index])
+        return index, scene.cast(rays.take(index, axis=0))
 
     def _near(self, direction: F32, far_m: F32) -> Bool:
         """Which runs of _RUN rays [R,K] may meet the sphere of which mover."""
         count = len(direction)
         first = np.arange(0, count, _RUN)
         middle = direction[np.minimum(first + _RUN // 2, count - 1)]
-        turned = np.einsum("ij,ij->i", direction, np.repeat(middle, _RUN, axis=0)[:count])
+        turned = dots(direction, np.repeat(middle, _RUN, axis=0)[:count])
         cosine = np.clip(np.minimum.reduceat(turned, first), -1.0, 1.0)[:, None]
         sine = np.sqrt(1.0 - cosine**2) + np.float32(_SLACK_RAD)
         radius = self._radius + self._spread_m
