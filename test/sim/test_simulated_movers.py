@@ -38,8 +38,8 @@ def test_rays_meet_what_they_meet_with_every_mover_there(
     """GIVEN a town with traffic WHEN rays leave in the order of a sweep, or in none, from one
     place or about one THEN their ranges and objects are those with all movers as triangles."""
     draw = np.random.default_rng(3)
-    azimuth, elevation = np.meshgrid(np.linspace(-3.1, 3.1, 1500), np.linspace(-0.4, 0.2, 24))
-    a, e = azimuth.T.ravel(), elevation.T.ravel()
+    azimuth, elevation = np.meshgrid(np.linspace(-3.1, 3.1, 4000), np.linspace(-0.15, 0.05, 16))
+    a, e = azimuth.ravel(), elevation.ravel()
     rays = np.stack([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)], axis=1)
     if not sweeping:
         draw.shuffle(rays)
