@@ -30,15 +30,20 @@ _PIECE_S = 1.0
 _LONG_S = 300.0
 _MINUTE_S = 60.0
 _BLOCK_S = 20.0  # fixes are judged over so long: dead reckoning errs little meanwhile
+_LONG_BLOCK_S = 40.0  # the same for errors that change slowly
+_JUDGED_S = 90.0  # of which a jump of 20 s does not reach the median
+_JUDGED_LEAST_S = 60.0
+_JUDGE_EVERY_S = 10.0
 _LEAST_PIECES = 12
 _PAIRS = 20
 _ROUNDS = 8
 _SETTLED = 3e-4  # rad by which a round turns, and no more are made
 _SHARP = 1.5  # power of the Cauchy weights where what is far off stays so for a while
 _WORSE = 2.0  # as many times their claim fixes must scatter before the whole leads
-_AGAIN = 1.4  # and no more than this, for _GOOD_S, before the filter does again
-_GOOD_S = 60.0
-_GOOD_AT_LAST_S = 150.0  # where fixes and the whole do not agree
+_WORSE_LONG = 1.5  # or miss what is laid on _JUDGED_S of them, and scatter in long blocks
+_AGAIN = 1.4  # and scatter no more than this before the filter does again,
+_NEAR = 1.2  # and miss what is laid on them by no more than this
+_GOOD_AT_LAST_S = 150.0  # or scatter no more than _NEAR so long, where they miss it all the same
 _DRIFT = 0.015  # of the way: what dead reckoning may err within a block
 _MEDIAN_CHI2_2 = 1.386  # of a chi-square variable of two degrees of freedom
 _BETTER = 2.0
@@ -96,7 +101,7 @@ class History:
         self._scale_sigma = max(scale_sigma, 1e-4)
         self._pieces: deque[Piece] = deque()
         self._moving_s = 0.0
-        self._last_ns = 0
+        self._last_ns = self._judged_ns = 0
         self.leads = False
 
     def clear(self) -> None:
@@ -151,47 +156,80 @@ class History:
         if len(pieces) < _LEAST_PIECES:
             self.leads = False
             return None
-        if not self.leads:
-            off = float(np.median([p.off_m / p.claimed_m for p in self._since(_MINUTE_S)]))
-            if off <= _WORSE:
-                return None  # the filter agrees with its fixes: no need to lay anything
-        found = self._fit(pieces, bias, bias_sigma)
-        if found is None:
-            self.leads = False
-            return None
+        due = pieces[-1].stamp_ns - self._judged_ns >= 0.99 * _JUDGE_EVERY_S * _S
+        if due:
+            self._judged_ns = pieces[-1].stamp_ns
         if self.leads:
-            self.leads = not self._good_again(found, white)
+            self.leads = not (due and self._good_again(bias, bias_sigma, white))
+            found = self._fit(pieces, bias, bias_sigma) if self.leads else None
         else:
-            self.leads = self._ratio(pieces, found.misfits, white) > _WORSE
-        return found if self.leads else None
+            found = self._scattered(pieces, bias, bias_sigma, white)
+            if found is None and due and self._missed(bias, bias_sigma, white):
+                found = self._fit(pieces, bias, bias_sigma)
+        self.leads = found is not None
+        return found
 
-    def _good_again(self, found: Whole, white: float) -> bool:
-        """Whether fixes are worth their claim again: for a while where they agree with the whole,
-        for longer where they do not (errors that change slowly look good, too).
+    def _scattered(
+        self, pieces: list[Piece], bias: float, bias_sigma: float, white: float
+    ) -> Whole | None:
+        """The whole where fixes are far off the filter and scatter far more than they claim."""
+        off = float(np.median([p.off_m / p.claimed_m for p in self._since(_MINUTE_S)]))
+        if off <= _WORSE:
+            return None
+        found = self._fit(pieces, bias, bias_sigma)
+        if found is None or self._ratio(pieces, found.misfits, white, _BLOCK_S) <= _WORSE:
+            return None
+        return found
+
+    def _missed(self, bias: float, bias_sigma: float, white: float) -> bool:
+        """Whether fixes are worse than they claim though the filter is with them: errors that
+        change slowly look right to it, and it follows. What is laid on the last minutes alone is
+        missed by most of them, and by more than dead reckoning may err within a block.
         """
-        variance = 0.5 * float(found.covariance[0, 0] + found.covariance[1, 1])
-        for span_s, agree in ((_GOOD_S, True), (_GOOD_AT_LAST_S, False)):
-            recent = self._since(span_s)
-            misfits = found.misfits[-len(recent) :]
-            if len(recent) < 0.5 * span_s or self._ratio(recent, misfits, white) > _AGAIN:
-                continue
-            seen = float(np.median((misfits**2).sum(axis=1))) / _MEDIAN_CHI2_2
-            if not agree or seen < (_AGAIN * recent[-1].claimed_m) ** 2 + variance:
-                return True
-        return False
+        missed, scatter = self._judge(bias, bias_sigma, white)
+        return min(missed, scatter) > _WORSE_LONG
+
+    def _good_again(self, bias: float, bias_sigma: float, white: float) -> bool:
+        """Whether fixes are worth their claim again: where they agree with dead reckoning of the
+        last minutes, and also where they do not for long, for then that may be what is wrong.
+        """
+        missed, scatter = self._judge(bias, bias_sigma, white)
+        if missed < _NEAR and scatter < _AGAIN:
+            return True
+        recent = self._since(_GOOD_AT_LAST_S)
+        if recent[-1].stamp_ns - recent[0].stamp_ns < 0.9 * _GOOD_AT_LAST_S * _S:
+            return False
+        found = self._fit(recent, bias, bias_sigma)
+        return (
+            found is not None and self._ratio(recent, found.misfits, white, _LONG_BLOCK_S) < _NEAR
+        )
+
+    def _judge(self, bias: float, bias_sigma: float, white: float) -> tuple[float, float]:
+        """By how much most of the last fixes miss what is laid on them alone, and how far they
+        scatter within a block, as many times their claim; nothing of either where it is too early
+        to say."""
+        recent = self._since(_JUDGED_S)
+        early = recent[-1].stamp_ns - recent[0].stamp_ns < _JUDGED_LEAST_S * _S
+        found = None if early else self._fit(recent, bias, bias_sigma)
+        if found is None:
+            return (_NEAR, _AGAIN)
+        claimed = float(np.median([p.claimed_m for p in recent]))
+        middle = float(np.median((found.misfits**2).sum(axis=1)))
+        missed = math.sqrt(middle / _MEDIAN_CHI2_2) / claimed
+        return missed, self._ratio(recent, found.misfits, white, _LONG_BLOCK_S)
 
     def _since(self, span_s: float) -> list[Piece]:
         last_ns = self._pieces[-1].stamp_ns if self._pieces else 0
         return [p for p in self._pieces if last_ns - p.stamp_ns <= span_s * _S]
 
-    def _ratio(self, pieces: list[Piece], misfits: F64, white: float) -> float:
+    def _ratio(self, pieces: list[Piece], misfits: F64, white: float, block_s: float) -> float:
         """How many times their claim fixes scatter within a block, dead reckoning's share off."""
-        block = [int((p.stamp_ns - pieces[0].stamp_ns) / (_BLOCK_S * _S)) for p in pieces]
-        index = np.array(block)
+        last_ns = pieces[-1].stamp_ns
+        index = np.array([int((last_ns - p.stamp_ns) / (block_s * _S)) for p in pieces])
         variances = []
-        for k in range(index[-1] + 1):
+        for k in range(index[0] + 1):
             here = index == k
-            if here.sum() >= 5:
+            if here.sum() >= 0.25 * block_s:
                 odom = np.array([p.odom for p, h in zip(pieces, here, strict=True) if h])
                 way = float(np.linalg.norm(np.diff(odom, axis=0), axis=1).sum())
                 seen = float(misfits[here].var(axis=0).sum()) / 2.0
