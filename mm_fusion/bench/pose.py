@@ -253,13 +253,13 @@ def motorway(runs: int) -> dict[str, Any]:
     }
 
 
-def in_canyon(runs: int) -> dict[str, Any]:
+def in_canyon(runs: int, smooth: bool = False) -> dict[str, Any]:
     """Five minutes of town; fixes claim 5 m, wander, jump and scatter; wheels and yaw rate at 5 Hz
-    without IMU.
+    without IMU. ``smooth``: errors change slowly, as of a receiver that filters.
     """
     ours, raw, honest = [], [], []
     for seed in range(runs):
-        drive, samples, fix_errors, frames = canyon(seed)
+        drive, samples, fix_errors, frames = canyon(seed, smooth)
         found = errors_of(drive, run_through(samples, frames).global_)
         ours.append(found)
         raw.append(rms(fix_errors))
@@ -325,5 +325,6 @@ _PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "claims_3_m_errs_15_m": liar,
     "motorway": motorway,
     "canyon": in_canyon,
+    "canyon_smooth": lambda runs: in_canyon(runs, smooth=True),
     "cost": cost,
 }

@@ -194,35 +194,62 @@ def _town(rng: np.random.Generator) -> Truth:
     return Truth(t, east, north, yaw, v, np.zeros_like(v))
 
 
-def canyon(seed: int) -> tuple[Truth, list[Sample], F64, FrameTree]:
-    """Truth, samples, the fixes' errors [N,2] and frames of a drive between high houses.
-
-    A wandering error of 15 m per axis that forgets in 20 s, bursts of 45 m for some seconds, and
-    heavy-tailed scatter; the receiver claims 5 m. Wheel speed 1 % off, yaw rate with a bias.
-    """
-    rng = np.random.default_rng([seed, 77])
-    truth = _town(rng)
-    bias, scale = rng.normal(0, 0.003), rng.normal(0, 0.01)
-    turn = np.gradient(truth.yaw, 0.02)
-    samples: list[Sample] = []
-    for i in range(3, len(truth.t), 10):
-        v = truth.v[i] * (1 + scale) + (truth.v[i] > 0) * rng.normal(0, 0.05)
-        w = turn[i] + bias + rng.normal(0, 0.003)
-        stamp = T0_NS + int(truth.t[i] * 1e9)
-        linear, angular = np.array([v, 0.0, 0.0]), np.array([0.0, 0.0, w])
-        samples.append(WheelOdometry("wheels", stamp, "base_link", linear, angular))
+def _wandering(rng: np.random.Generator, count: int) -> F64:
+    """Errors [N,2] m at 5 Hz: 15 m per axis that forget in 20 s, bursts of 45 m for some seconds,
+    and heavy-tailed scatter."""
     keep, wander = float(np.exp(-0.2 / 20.0)), rng.normal(0, 15.0, 2)
-    burst, left, fix_errors = np.zeros(2), 0.0, []
-    for i in range(7, len(truth.t), 10):
+    burst, left, errors = np.zeros(2), 0.0, np.zeros((count, 2))
+    for k in range(count):
         wander = wander * keep + rng.normal(0, 15.0 * np.sqrt(1 - keep**2), 2)
         if left <= 0 and rng.random() < 0.0075:
             left, burst = rng.exponential(6.0), rng.normal(0, 45, 2)
         left -= 0.2
-        error = wander + (burst if left > 0 else 0.0) + 5.0 * rng.standard_t(3, 2)
-        fix_errors.append(error)
+        errors[k] = wander + (burst if left > 0 else 0.0) + 5.0 * rng.standard_t(3, 2)
+    return errors
+
+
+def _smooth(rng: np.random.Generator, count: int) -> F64:
+    """Errors [N,2] m at 5 Hz of a receiver that filters: 12 m per axis that forget in 25 s, bursts
+    of 50 m that come and go over 3 s, and next to no scatter."""
+    keep, wander = float(np.exp(-0.2 / 25.0)), rng.normal(0, 12.0, 2)
+    burst, seen, left, errors = np.zeros(2), np.zeros(2), 0.0, np.zeros((count, 2))
+    for k in range(count):
+        wander = wander * keep + rng.normal(0, 12.0 * np.sqrt(1 - keep**2), 2)
+        if left <= 0 and rng.random() < 0.006:
+            left, burst = rng.exponential(10.0), rng.normal(0, 50, 2)
+        left -= 0.2
+        seen = seen + 0.2 / 3.0 * ((burst if left > 0 else 0.0) - seen)
+        errors[k] = wander + seen + rng.normal(0, 0.5, 2)
+    return errors
+
+
+def canyon(seed: int, smooth: bool = False) -> tuple[Truth, list[Sample], F64, FrameTree]:
+    """Truth, samples, the fixes' errors [N,2] and frames of a drive between high houses.
+
+    The receiver claims 5 m; its errors wander, jump and scatter, or are ``smooth``, and then wheels
+    and yaw rate are worse as well. Wheel speed 1 % off, yaw rate with a bias; ``smooth``: 2 % off,
+    and a yaw rate that is 2 % off and whose bias walks.
+    """
+    rng = np.random.default_rng([seed, 77, 2] if smooth else [seed, 77])
+    truth = _town(rng)
+    bias, scale, turns, walk = rng.normal(0, 0.003), rng.normal(0, 0.01), 0.0, 0.0
+    if smooth:
+        scale, turns, walk = 2.0 * scale, rng.normal(0, 0.02), 1e-4 * float(np.sqrt(0.2))
+    turn = np.gradient(truth.yaw, 0.02) * (1 + turns)
+    samples: list[Sample] = []
+    for i in range(3, len(truth.t), 10):
+        v = truth.v[i] * (1 + scale) + (truth.v[i] > 0) * rng.normal(0, 0.05)
+        w = turn[i] + bias + rng.normal(0, 0.003)
+        bias += rng.normal(0, walk) if walk else 0.0
         stamp = T0_NS + int(truth.t[i] * 1e9)
-        samples.append(fix(stamp, truth.east[i] + error[0], truth.north[i] + error[1], 5.0))
+        linear, angular = np.array([v, 0.0, 0.0]), np.array([0.0, 0.0, w])
+        samples.append(WheelOdometry("wheels", stamp, "base_link", linear, angular))
+    fixed = np.arange(7, len(truth.t), 10)
+    errors = (_smooth if smooth else _wandering)(rng, len(fixed))
+    places = np.stack([truth.east, truth.north], axis=1)[fixed] + errors
+    for i, (east, north) in zip(fixed, places, strict=True):
+        samples.append(fix(T0_NS + int(truth.t[i] * 1e9), float(east), float(north), 5.0))
     frames = FrameTree()
     frames.set("base_link", "gps_link", RigidTransform.identity())
     samples.sort(key=lambda s: s.stamp_ns)
-    return truth, samples, np.array(fix_errors), frames
+    return truth, samples, errors, frames

@@ -13,8 +13,8 @@ from mm_fusion.config import PoseConfig
 from mm_fusion.geometry import RigidTransform, rotation_exp, wrap_angle_rad
 from mm_fusion.pose.filter import ACCEL, ATT, BIAS, GYRO, POS, SCALE, SIZE, VEL, ErrorStateFilter
 from mm_fusion.pose.gates import LONG_ALONE_S, Believed
-from mm_fusion.pose.history import Whole
 from mm_fusion.pose.standstill import RestMeasurement
+from mm_fusion.pose.whole import Whole
 from mm_fusion.samples import NS_PER_S, PoseEstimate
 
 F64 = npt.NDArray[np.float64]

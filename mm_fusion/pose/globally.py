@@ -21,10 +21,11 @@ from mm_fusion.pose.compass import Compass
 from mm_fusion.pose.estimator import Estimator
 from mm_fusion.pose.filter import POS, SIZE, ErrorStateFilter
 from mm_fusion.pose.gates import CHI2_999, GoodFix, Reacceptance
-from mm_fusion.pose.history import History, Piece, Whole
+from mm_fusion.pose.history import History
 from mm_fusion.pose.motion import first_filter
 from mm_fusion.pose.posterior import HeadingPosterior
 from mm_fusion.pose.receiver import Receiver
+from mm_fusion.pose.whole import Piece, Whole
 from mm_fusion.samples import NS_PER_S, PoseEstimate, Reason, Rejection
 
 F64 = npt.NDArray[np.float64]
@@ -166,7 +167,8 @@ class GlobalEstimate:
         antenna = (position + rotation @ lever_arm)[:2]
         claimed_m = math.sqrt(0.5 * float(covariance[0, 0] + covariance[1, 1]))
         bias = float(local.core.gyro_bias[2])
-        piece = Piece(fix.stamp_ns, enu[:2], antenna, bias, 0.0, self._off_m, claimed_m)
+        yaw = math.atan2(rotation[1, 0], rotation[0, 0])
+        piece = Piece(fix.stamp_ns, enu[:2], antenna, bias, 0.0, self._off_m, claimed_m, yaw)
         history = self._history
         if not history.add(piece, float(np.linalg.norm(velocity)) > _AT_REST_MPS):
             return
@@ -182,9 +184,11 @@ class GlobalEstimate:
         self._residual_m = found.residual_m
         if history.leads and not led:
             self._said["whole"] = (
-                "gps: fixes scatter far more than they claim; the last minutes are laid on them as"
-                " a whole"
+                "gps: fixes are far worse than they claim; the last minutes are laid on them as a"
+                " whole"
             )
+        if not history.leads:
+            self._receiver.restart(found.residual_m**2)
         self._restart(found, local, lever_arm)
         self._gate.accepted(fix.stamp_ns)
 
@@ -199,7 +203,6 @@ class GlobalEstimate:
                 "gps: the estimate had left the fixes of the last minute, taken together;"
                 " it was started anew from them"
             )
-            self._receiver.restart(found.residual_m**2)
         return found
 
     def _restart(self, found: Whole, local: Estimator, lever_arm: F64) -> None:

@@ -117,6 +117,35 @@ def test_between_high_houses_the_track_is_better_than_the_fixes() -> None:
     assert np.mean(ours) < 0.45 * np.mean(fixes)
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_a_heading_found_from_fixes_that_drifted_is_put_right(seed) -> None:
+    """GIVEN wheels and fixes that claim 4 m, are 40 m off at first and come back within a minute,
+    so that heading and place are found wrong WHEN they have been good for half a minute THEN the
+    estimate starts anew from them, says so, and is with them."""
+
+    def coming_back(second: float) -> tuple[float, float]:
+        left_m = 40.0 * float(np.clip((60.0 - second) / 50.0, 0.0, 1.0))
+        return left_m * float(np.cos(2.1 * seed)), left_m * float(np.sin(2.1 * seed))
+
+    drive = Drive(duration_s=120.0, heading=0.7 * seed, speed=7.0, turn=1.5, bend_m=40.0)
+    sensors = Sensors(seed=70 + seed, gps_sigma=1.0)
+    gps = sensors.gps(drive, claimed=4.0, extra=coming_back)
+    out = play(merge(sensors.wheels(drive), gps), frames(sensors))
+    assert rms(errors(drive, out.global_, 90.0)) < 8.0
+    assert any("had left the fixes" in w for w in out.pipeline.warnings())
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_receiver_that_filters_is_seen_through_between_high_houses(seed) -> None:
+    """GIVEN wheels and yaw rate at 5 Hz, both 2 % wrong, and fixes that claim 5 m and whose errors
+    of 22 m and more change so smoothly that the filter follows them WHEN driven for five minutes
+    THEN the last minutes as a whole lead, and the error is less than 0.7 of the fixes'."""
+    truth, samples, fix_errors, tree = canyon(seed, smooth=True)
+    out = play(samples, tree)
+    assert any("as a whole" in w for w in out.pipeline.warnings())
+    assert rms_of(errors_of(truth, out.global_).place) < 0.7 * rms_of(fix_errors)
+
+
 def test_a_receiver_that_claims_3_m_and_errs_by_15_is_not_locked_out() -> None:
     drive = Drive(duration_s=60.0)
     sensors = Sensors(seed=42, gps_sigma=15.0)

@@ -9,8 +9,9 @@ from support.pose_drives import T0_NS, Drive, Sensors, configure, errors, fix, f
 
 from mm_fusion.bench.pose_runs import BACK_S, gone_astray
 from mm_fusion.pose.gates import Reacceptance
-from mm_fusion.pose.history import History, Piece
+from mm_fusion.pose.history import History
 from mm_fusion.pose.pipeline import PosePipeline
+from mm_fusion.pose.whole import Piece
 from mm_fusion.samples import PoseEstimate, Sample
 
 S = 10**9
@@ -165,7 +166,7 @@ def a_way(
     history = History(0.01)
     for k in range(len(t)):
         off = float(np.linalg.norm(fixes[k] - true[k]))
-        piece = Piece(int(t[k] * S) + 1, fixes[k], odom[k], 0.0, 0.0, off, 3.0)
+        piece = Piece(int(t[k] * S) + 1, fixes[k], odom[k], 0.0, 0.0, off, 3.0, seen[k])
         history.add(piece, moving=True)
     return history, true[-1], odom[-1], yaw[-1] - seen[-1]
 
@@ -219,23 +220,6 @@ def test_the_whole_leads_until_fixes_are_good_for_long() -> None:
     a minute THEN it goes on leading; for three minutes, THEN the filter does again."""
     assert after_houses(30.0).leads
     assert not after_houses(180.0).leads
-
-
-def test_a_filter_that_has_left_its_fixes_is_told_where_they_are() -> None:
-    """GIVEN a minute of fixes 40 m from the filter WHEN they agree among themselves THEN the
-    minute as a whole says where; where the filter is with them, nothing."""
-    rng = np.random.default_rng(2)
-    for off_m in (40.0, 0.0):
-        history = History(0.01)
-        for k in range(300):
-            odom = np.array((1.6 * k, 20.0 * np.sin(k / 20.0)))
-            enu = odom + rng.normal((0.0, off_m), 3.0)
-            off = float(np.linalg.norm(enu - odom))
-            history.add(Piece(k * S // 5 + 1, enu, odom, 0.0, 0.0, off, 3.0), moving=True)
-        found = history.diverged(0.0, np.zeros(2), 0.0, 0.001)
-        assert (found is not None) == (off_m > 0.0)
-        if found is not None:
-            assert np.linalg.norm(found.map_end - found.odom_end - (0.0, off_m)) < 2.0
 
 
 def test_good_fixes_are_left_to_the_filter() -> None:
