@@ -146,8 +146,8 @@ class History:
         self, pieces: list[Piece], bias: float, bias_sigma: float, white: float
     ) -> Whole | None:
         """The whole where fixes are far off the filter and scatter far more than they claim."""
-        off = float(np.median([p.off_m / p.claimed_m for p in self._since(_MINUTE_S)]))
-        if off <= _WORSE:
+        off = [p.off_m / p.claimed_m for p in self._since(_MINUTE_S)]
+        if float(np.quantile(off, _FEW)) <= _WORSE:
             return None
         found = self._laid(pieces, bias, bias_sigma)
         if found is None or self._ratio(pieces, found.misfits, white, *_BLOCK) <= _WORSE:
@@ -197,13 +197,13 @@ class History:
         self, pieces: list[Piece], misfits: F64, white: float, block_s: float, drift: float
     ) -> float:
         """How many times their claim fixes scatter within a block, dead reckoning's share off."""
-        last_ns = pieces[-1].stamp_ns
-        index = np.array([int((last_ns - p.stamp_ns) / (block_s * _S)) for p in pieces])
+        first_ns = pieces[0].stamp_ns
+        index = np.array([int((p.stamp_ns - first_ns) / (block_s * _S)) for p in pieces])
         odom = np.array([p.odom for p in pieces])
         claimed2 = float(np.median([p.claimed_m for p in pieces])) ** 2
         fast = white * claimed2 / np.array([p.count for p in pieces])  # what is left of it in means
         variances = []
-        for k in range(index[0] + 1):
+        for k in range(index[-1] + 1):
             here = index == k
             if here.sum() >= 0.25 * block_s:
                 way = float(np.linalg.norm(np.diff(odom[here], axis=0), axis=1).sum())

@@ -82,7 +82,7 @@ def test_slow_errors_larger_than_claimed_make_the_whole_lead(seed) -> None:
     assert not any(way.judged(wrong, 20.0, 0.01)[0])
 
 
-@pytest.mark.parametrize("begin_s", [25.0, 45.0, 80.0])
+@pytest.mark.parametrize("begin_s", [16.0, 25.0, 45.0, 80.0])
 def test_a_jump_that_passes_does_not_make_the_whole_lead(begin_s) -> None:
     """GIVEN good fixes that claim 0.5 m WHEN they are 10 m aside for 20 s, whenever that is
     THEN the whole never leads, during it and after."""
@@ -129,7 +129,7 @@ def houses_then_sky(bias_after: F64, claimed_m: float) -> tuple[Way, F64]:
 def test_the_filter_goes_on_from_the_last_fixes_where_they_are_good_again() -> None:
     """GIVEN a whole that leads between houses, and a gyro that is half a degree a second wrong from
     then on WHEN fixes are worth their claim THEN within a minute and a half the filter leads again,
-    and is put within 6 m of the truth, where the whole with its one bias was 15 m off."""
+    and is put within 8 m of the truth, where the whole with its one bias was 15 m off."""
     way, wrong = houses_then_sky(np.full(500, 0.01), 5.0)
     leads, answers = way.judged(wrong, 5.0, 0.01)
     assert leads[100]
@@ -140,7 +140,7 @@ def test_the_filter_goes_on_from_the_last_fixes_where_they_are_good_again() -> N
         now = np.argmin(np.linalg.norm(way.odom - found.odom_end, axis=1))
         off.append(np.linalg.norm(found.map_end - way.true[now]))
     assert off[0] > 15.0
-    assert off[1] < 6.0
+    assert off[1] < 8.0
     assert not any(answers[last + 2 :])
 
 
