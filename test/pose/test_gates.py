@@ -222,3 +222,31 @@ class TestReacceptance:
         gate.accepted(T0 - 60 * S)
         rng = np.random.default_rng(3)
         assert self.offsets(gate, rng.uniform(-200, 200, (600, 2))) is None
+
+
+@pytest.mark.parametrize(("adrift", "believed"), [(True, True), (False, False)])
+def test_a_filter_with_nothing_but_an_accelerometer_is_the_suspect(adrift, believed) -> None:
+    """GIVEN fixes that jumped 50 m off the filter from one to the next, as one vehicle could have
+    made them WHEN the filter has nothing but an accelerometer for its speed THEN they are believed after
+    the short time; WHEN it has wheels THEN not before the long one."""
+    gate = Reacceptance(CONFIG)
+    gate.accepted(T0)
+    told = [
+        gate.refused(
+            T0 + k * S, np.array((10.0 * k, 0, 0)), np.array((50.0, 0, 0)), 1.0, 10.0, adrift
+        )
+        for k in range(1, 11)
+    ]
+    late = int(CONFIG.gps_recover_s) + 1
+    assert not any(told[: late - 1])
+    assert any(told[late - 1 :]) == believed
+
+
+def test_fixes_that_no_vehicle_made_are_not_believed_against_an_accelerometer() -> None:
+    """GIVEN the same filter WHEN refused fixes leap about by hundreds of metres THEN none is
+    believed, however long."""
+    gate, rng = Reacceptance(CONFIG), np.random.default_rng(3)
+    gate.accepted(T0)
+    for k in range(1, 60):
+        leap = np.array((*rng.normal(0, 300.0, 2), 0.0))
+        assert gate.refused(T0 + k * S, leap, leap, 1.0, 10.0, True) is None
