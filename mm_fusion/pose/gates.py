@@ -261,7 +261,7 @@ class Reacceptance:
         self._refused.append((stamp_ns, enu, offset))
         first_ns = self._refused[0][0]
         blackout = (first_ns - self._last_good_ns) / NS_PER_S >= self._config.gps_blackout_s
-        soon = blackout or adrift or not self._jumped
+        soon = blackout or not self._jumped
         wait_s = self._config.gps_recover_s if soon else self._config.gps_persist_s
         long_enough = (stamp_ns - first_ns) / NS_PER_S >= wait_s
         if len(self._refused) < _CONFIRMATIONS or not long_enough:

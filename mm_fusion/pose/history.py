@@ -39,6 +39,7 @@ _JUDGE_EVERY_S = 10.0
 _LEAST_PIECES = 12
 _PAIRS = 20
 _WORSE = 2.0  # as many times their claim fixes must scatter before the whole leads
+_FEW_OFF = 0.45  # as many fixes may be near the filter then: a jump of 20 s is less than half
 _WORSE_LONG = 1.5  # or miss what is laid on _JUDGED_S of them, and scatter in long blocks
 _AGAIN = 1.4  # and scatter no more than this before the filter does again,
 _NEAR = 1.2  # and miss what is laid on them by no more than this, so many times in a row
@@ -147,7 +148,7 @@ class History:
     ) -> Whole | None:
         """The whole where fixes are far off the filter and scatter far more than they claim."""
         off = [p.off_m / p.claimed_m for p in self._since(_MINUTE_S)]
-        if float(np.quantile(off, _FEW)) <= _WORSE:
+        if float(np.quantile(off, _FEW_OFF)) <= _WORSE:
             return None
         found = self._laid(pieces, bias, bias_sigma)
         if found is None or self._ratio(pieces, found.misfits, white, *_BLOCK) <= _WORSE:

@@ -227,8 +227,8 @@ class TestReacceptance:
 @pytest.mark.parametrize(("adrift", "believed"), [(True, True), (False, False)])
 def test_a_filter_with_nothing_but_an_accelerometer_is_the_suspect(adrift, believed) -> None:
     """GIVEN fixes that jumped 50 m off the filter from one to the next, as one vehicle could have
-    made them WHEN the filter has nothing but an accelerometer for its speed THEN they are believed after
-    the short time; WHEN it has wheels THEN not before the long one."""
+    made them WHEN the filter has nothing but an accelerometer for its speed THEN they are believed
+    after the short time; WHEN it has wheels THEN not before the long one."""
     gate = Reacceptance(CONFIG)
     gate.accepted(T0)
     told = [
