@@ -247,8 +247,8 @@ def canyon(seed: int, smooth: bool = False) -> tuple[Truth, list[Sample], F64, F
     fixed = np.arange(7, len(truth.t), 10)
     errors = (_smooth if smooth else _wandering)(rng, len(fixed))
     places = np.stack([truth.east, truth.north], axis=1)[fixed] + errors
-    for i, (east, north) in zip(fixed, places, strict=True):
-        samples.append(fix(T0_NS + int(truth.t[i] * 1e9), float(east), float(north), 5.0))
+    for t, (east, north) in zip(truth.t[fixed], places, strict=True):
+        samples.append(fix(T0_NS + int(t * 1e9), float(east), float(north), 5.0))
     frames = FrameTree()
     frames.set("base_link", "gps_link", RigidTransform.identity())
     samples.sort(key=lambda s: s.stamp_ns)
