@@ -58,7 +58,6 @@ def parts(net: FusionNet) -> dict[str, dict[nn.Module, Hook]]:
         "painting": {net.image: _without_painting},
         "lifting": {net.image: _without_lifting},
         "depth": {net.image: _without_depth},
-        "depths of ground and points": {net.image.told8: _nothing, net.image.told: _nothing},
         "ground hint": {net.image.hint8: _nothing},
         "trust": {net.bev.join.trust: _trusted},
         "attention": {net.bev.attention: _as_given},

@@ -44,8 +44,6 @@ class Augmentation:
     blank_picture_probability: float = 0.03
     no_image_probability: float = 0.12
     no_points_probability: float = 0.2
-    no_depth_probability: float = 0.35
-    hidden_depth: float = 0.7
 
 
 NO_AUGMENTATION = Augmentation(**dict.fromkeys((f.name for f in fields(Augmentation)), 0.0))

@@ -33,7 +33,6 @@ class Batch:
     has_points: torch.Tensor
     has_image: torch.Tensor
     segmentation: torch.Tensor  # i64 [B,H/8,W/8]
-    shown: torch.Tensor  # [B,1,H/8,W/8] 0 where the eyes are not told how far the points are
     targets: Targets
 
 
@@ -52,14 +51,8 @@ def indices(seed: int, step: int, count: int, batch: int) -> list[int]:
     return [int(orders[n // count][n % count]) for n in numbers]
 
 
-def collate(
-    frames: list[Frame],
-    flags: list[tuple[float, float]],
-    grid: Grid,
-    shown: list[F32] | None = None,
-) -> Batch:
-    """Frames and their (has_points, has_image) flags as one batch; short clouds end in NaN rows.
-    ``shown`` [1,H/8,W/8] of each frame, everything where it is left out."""
+def collate(frames: list[Frame], flags: list[tuple[float, float]], grid: Grid) -> Batch:
+    """Frames and their (has_points, has_image) flags as one batch; short clouds end in NaN rows."""
     longest = max(len(frame.points) for frame in frames)
     points = np.full((len(frames), longest, 5), np.nan, np.float32)
     for row, frame in zip(points, frames, strict=True):
@@ -75,9 +68,6 @@ def collate(
         has_points=has[:, 0:1].contiguous(),
         has_image=has[:, 1:2].contiguous(),
         segmentation=torch.from_numpy(np.stack([f.seg for f in frames]).astype(np.int64)),
-        shown=torch.from_numpy(
-            np.stack(shown or [np.ones((1, *f.seg.shape), np.float32) for f in frames])
-        ),
         targets=Targets.stack(
             [
                 make_targets(
@@ -100,15 +90,6 @@ def limit_points(points: F32, budget: int, rng: np.random.Generator | None = Non
     return points[thinned((points[:, :2] ** 2).sum(1), budget, order)]
 
 
-def shown_depths(size: tuple[int, ...], a: Augmentation, rng: np.random.Generator) -> F32:
-    """Where the eyes are told how far the points are, f32 [1, *size] 0 or 1: nowhere at times and
-    seldom everywhere, because what is always told is never learned."""
-    hidden = 1.0
-    if rng.random() >= a.no_depth_probability:
-        hidden = rng.uniform(0.0, a.hidden_depth)
-    return (rng.random((1, *size)) >= hidden).astype(np.float32)
-
-
 def make_batch(
     paths: list[Path],
     a: Augmentation,
@@ -116,7 +97,7 @@ def make_batch(
     rng: np.random.Generator,
 ) -> Batch:
     """Load, augment and collate the frames of one step, with modality dropout."""
-    frames, flags, shown = [], [], []
+    frames, flags = [], []
     for path in paths:
         frame = augment(load_frame(path), a, rng)
         frames.append(replace(frame, points=limit_points(frame.points, POINT_BUDGET, rng)))
@@ -124,5 +105,4 @@ def make_batch(
         no_image = draw < a.no_image_probability
         no_points = not no_image and draw < a.no_image_probability + a.no_points_probability
         flags.append((0.0 if no_points else 1.0, 0.0 if no_image else 1.0))
-        shown.append(shown_depths(frame.seg.shape, a, rng))
-    return collate(frames, flags, grid, shown)
+    return collate(frames, flags, grid)

@@ -31,12 +31,9 @@ from mm_fusion.training.grid import Grid
 from mm_fusion.training.layers import Residual, conv, upsample
 from mm_fusion.training.views import (
     DEPTH_BINS,
-    believe_measured_depths,
     chance_of_depth,
     gather_cameras,
-    ground_depths,
     ground_hint,
-    measured_depths,
 )
 
 SENSES = ("fused", "camera", "lidar")
@@ -45,7 +42,6 @@ MAX_ABS_LOG_SIZE = 4.0
 REGRESSION_CHANNELS = 10  # offset 2, z 1, log size 3, sin cos yaw 2, velocity 2
 SPREAD_CHANNELS = 5  # logarithms of the mean errors of x y, z, size, yaw and velocity
 PEAK_CELLS = (7, 3, 3)  # no two objects of a class have centres closer than half of it
-TOLD_SCALE = 4.0  # the marks of told depths are few, and are to be heard soon
 SEGMENTATION_CLASSES = 1 + len(CLASSES)
 
 
@@ -70,7 +66,7 @@ class ImageEncoder(nn.Module):
     [N,paint,H/4,W/4], and depth logits [N,DEPTH_BINS,H/8,W/8].
 
     The first four paint channels are class logits (background, then CLASSES): segmentation trains
-    them. The LIDAR teaches depth, and where it has points it tells it too (idea: Liu et al., 2023).
+    them. The LIDAR teaches depth.
     """
 
     def __init__(self, w: Widths, encoder: str, pretrained: bool) -> None:
@@ -82,12 +78,8 @@ class ImageEncoder(nn.Module):
         self.from16 = nn.Conv2d(w.image16, w.image8, 1)
         self.lateral8 = nn.Conv2d(c8, w.image8, 1)
         self.hint8 = nn.Conv2d(2, w.image8, 1, bias=False)
-        self.told8 = nn.Conv2d(2 * DEPTH_BINS, w.image8, 1, bias=False)
         self.merge8 = nn.Sequential(nn.BatchNorm2d(w.image8), nn.ReLU(), Residual(w.image8))
         self.depth = nn.Conv2d(w.image8, DEPTH_BINS, 1)
-        self.told = nn.Conv2d(2 * DEPTH_BINS, DEPTH_BINS, 1, bias=False)
-        nn.init.zeros_(self.told8.weight)  # what else it is good for is left to learning
-        self.told.weight.data = believe_measured_depths()
         self.from8 = nn.Conv2d(w.image8, w.image_map, 1)
         self.lateral4 = nn.Conv2d(c4, w.image_map, 1)
         self.norm = nn.BatchNorm2d(w.image_map)
@@ -101,20 +93,13 @@ class ImageEncoder(nn.Module):
             self.trunk.eval()  # batch norm keeps ImageNet's statistics
         return self
 
-    def forward(
-        self, images: Tensor, pixel_from_base: Tensor, xyz: Tensor, counts: Tensor, shown: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """``xyz`` [N,P,3] are the points that may tell depth where ``counts`` [N,P], in the cells
-        of stride 8 where ``shown`` [N,1,H/8,W/8] is 1."""
+    def forward(self, images: Tensor, pixel_from_base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x4, x8, x16 = self.trunk(images.permute(0, 3, 1, 2).to(torch.float32))
         x16 = self.stage16(x16)
-        measured = measured_depths(xyz, counts, pixel_from_base, *x8.shape[2:]) * shown
         hint = ground_hint(pixel_from_base, *x8.shape[2:])
-        told = TOLD_SCALE * torch.cat([ground_depths(hint), measured], 1)
-        x8 = self.lateral8(x8) + upsample(self.from16(x16)) + self.hint8(hint) + self.told8(told)
-        x8 = self.merge8(x8)
+        x8 = self.merge8(self.lateral8(x8) + upsample(self.from16(x16)) + self.hint8(hint))
         features = self.smooth(F.relu(self.norm(upsample(self.from8(x8)) + self.lateral4(x4))))
-        return self.lift(features), self.paint(features), self.depth(x8) + self.told(told)
+        return self.lift(features), self.paint(features), self.depth(x8)
 
 
 class PillarEncoder(nn.Module):
@@ -393,10 +378,8 @@ class FusionNet(nn.Module):
         pixel_from_base: Tensor,
         has_points: Tensor,
         has_image: Tensor,
-        shown: Tensor | None = None,
     ) -> Maps:
-        """Shapes: points [B,P,5], images u8 [B,C,H,W,3], [B,C,3,4], [B,1], [B,C]; ``shown``
-        [B,C,H/8,W/8] 0 hides the depth of the points there from the eyes (in training)."""
+        """Shapes: points [B,P,5], images u8 [B,C,H,W,3], [B,C,3,4], [B,1], [B,C]."""
         if self.senses == "lidar":
             has_image = has_image * 0.0
         if self.senses == "camera":
@@ -414,29 +397,21 @@ class FusionNet(nn.Module):
             segmentation = depth = None
         else:
             painted, seen, lifted, segmentation, depth = self.look(
-                points, valid, images, pixel_from_base, has_image, shown
+                points, images, pixel_from_base, has_image
             )
         pillars = self.pillars(points, valid, painted, seen)
         heat, boxes, spreads = self.head(self.bev(pillars, lifted, has))
         return Maps(heat, boxes, spreads, segmentation, depth)
 
     def look(
-        self,
-        points: Tensor,
-        valid: Tensor,
-        images: Tensor,
-        pixel_from_base: Tensor,
-        has_image: Tensor,
-        shown: Tensor | None,
+        self, points: Tensor, images: Tensor, pixel_from_base: Tensor, has_image: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """What the images give: paint [B,P,paint] and seen [B,P] of the points, the lifted map
         [B,lift,nx,ny], and the logits of segmentation and depth."""
         batch, cameras = has_image.shape
         known = (has_image > 0.5).reshape(batch, cameras, 1, 1)
         pixel_from_base = torch.where(known, pixel_from_base, torch.zeros_like(pixel_from_base))
-        xyz, valid = (v.repeat_interleave(cameras, 0) for v in (points[..., :3], valid))
-        shown = torch.ones(()) if shown is None else shown.flatten(0, 1).unsqueeze(1)
-        maps = self.image(images.flatten(0, 1), pixel_from_base.flatten(0, 1), xyz, valid, shown)
+        maps = self.image(images.flatten(0, 1), pixel_from_base.flatten(0, 1))
         features, paint, depth = (m.float() for m in maps)
         chances = torch.softmax(depth.permute(0, 2, 3, 1), -1)  # over the last axis: faster
         each = [m.reshape(batch, cameras, *m.shape[1:]) for m in (features, paint, chances)]

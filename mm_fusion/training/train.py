@@ -238,7 +238,6 @@ def one_step(state: State, batch: Batch, settings: TrainSettings) -> Losses:
             batch.pixel_from_base,
             batch.has_points,
             batch.has_image,
-            batch.shown,
         )
     value = losses(maps, batch)
     state.optimizer.zero_grad(set_to_none=True)

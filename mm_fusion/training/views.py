@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 IMAGE_HEIGHT_PX = 384
@@ -46,40 +45,6 @@ def depth_position(depth: Tensor) -> Tensor:
     span = math.log(MAX_BIN_M / MIN_BIN_M)
     place = (torch.log(depth) - math.log(MIN_BIN_M)) * ((DEPTH_BINS - 1) / span)
     return place.clamp(0.0, DEPTH_BINS - 1.001)
-
-
-def ground_depths(hint: Tensor) -> Tensor:
-    """The depth that :func:`ground_hint` [N,2,h,w] gives the ground, as a share of each depth bin
-    [N,DEPTH_BINS,h,w]; nothing where no ground is to be seen within 80 m."""
-    bins = torch.arange(DEPTH_BINS, device=hint.device).reshape(1, -1, 1, 1)
-    place = depth_position(torch.exp(hint[:, 1:2]))
-    return F.relu(1.0 - (place - bins).abs()) * (hint[:, :1] > 10.0 / 80.0)
-
-
-def measured_depths(
-    points_xyz: Tensor, counts: Tensor, pixel_from_base: Tensor, height: int, width: int
-) -> Tensor:
-    """1 where a point of [N,P,3] that ``counts`` [N,P] lies in a cell of an image map and in a
-    depth bin, else 0: [N,DEPTH_BINS,height,width]. As sparse as the LIDAR is, but right."""
-    batch = points_xyz.shape[0]
-    u, v, depth, visible = project(points_xyz, pixel_from_base)
-    number = torch.arange(batch, device=u.device).unsqueeze(1) * DEPTH_BINS
-    layer = number + depth_position(depth).round().to(torch.int64)
-    # one spare slot at the end swallows the others
-    spare = batch * DEPTH_BINS * height * width
-    slot = layer * (height * width) + nearest_cell(u, v, height, width)
-    slot = torch.where(visible & counts, slot, spare).reshape(-1)
-    ones = torch.ones_like(slot, dtype=torch.float32)
-    there = torch.zeros(spare + 1, device=u.device).scatter(0, slot, ones)[:spare]
-    return there.reshape(batch, DEPTH_BINS, height, width)
-
-
-def believe_measured_depths() -> Tensor:
-    """Weights [DEPTH_BINS,2*DEPTH_BINS,1,1] to begin with, from the ground's depths and measured
-    ones to the logits of depth: a measured one speaks for its own bin, and less for both beside."""
-    each = torch.ones(DEPTH_BINS)
-    measured = 1.25 * torch.diag(each) + 0.5 * (torch.diag(each[1:], 1) + torch.diag(each[1:], -1))
-    return torch.cat([torch.zeros_like(measured), measured], 1).reshape(DEPTH_BINS, -1, 1, 1)
 
 
 def project(points_xyz: Tensor, pixel_from_base: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

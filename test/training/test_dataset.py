@@ -162,20 +162,6 @@ def test_modality_dropout_withholds_one_sense_at_most(write_frames: Callable[[in
     assert 4 <= no_image.sum() <= 24
 
 
-def test_the_points_depths_are_hidden_at_times(write_frames: Callable[[int], Path]) -> None:
-    """Everywhere in a third of the frames, in some cells in most others, and never when frames are
-    not to be bent."""
-    paths = list_frames(write_frames(2)) * 40
-    batch = make_batch(paths, Augmentation(), GRID, np.random.default_rng(0))
-    share = batch.shown.mean((1, 2, 3))
-    assert batch.shown.shape == (80, 1, 48, 80)
-    assert 15 <= (share == 0.0).sum() <= 42
-    assert ((share == 0.0) | (share > 0.25)).all()
-    assert 0.55 < share[share > 0.0].mean() < 0.75
-    as_it_is = make_batch(paths[:2], NO_AUGMENTATION, GRID, np.random.default_rng(0))
-    assert (as_it_is.shown == 1.0).all()
-
-
 # ----------------------------------------------------------------------------- batches
 
 

@@ -26,9 +26,7 @@ from mm_fusion.training.views import (
     DEPTH_BINS,
     chance_of_depth,
     gather_cameras,
-    ground_depths,
     ground_hint,
-    measured_depths,
     project,
     sample,
 )
@@ -170,47 +168,6 @@ def test_depth_chances_are_read_between_bins() -> None:
     torch.testing.assert_close(
         got, 16.0 * torch.tensor([0.25, 0.5, 0.375, 0.25, 1.0, 0.0]), atol=4e-2, rtol=0.0
     )
-
-
-def test_the_grounds_depth_is_shared_by_two_bins() -> None:
-    """GIVEN a level camera 1.6 m up, THEN row v of the picture is told 720 / (v - 191.5) m."""
-    got = ground_depths(ground_hint(CAMERA, 48, 80))
-    assert got.shape == (1, DEPTH_BINS, 48, 80)
-    assert (got[0, :, :24] == 0.0).all()  # row 184 is above the horizon
-    for row in (26, 32, 47):
-        place = 63.0 * math.log(720.0 / (8.0 * row - 191.5) / 2.0) / math.log(32.0)
-        low = int(place)
-        expected = torch.zeros(DEPTH_BINS)
-        expected[low], expected[low + 1] = 1.0 - (place - low), place - low
-        torch.testing.assert_close(got[0, :, row, 40], expected, atol=2e-3, rtol=0.0)
-
-
-def test_points_tell_their_depth_where_the_picture_shows_them() -> None:
-    """A point at (12, 3, 1) is seen at u 225.75, v 214, hence in column 28, row 27; what is behind,
-    aside, above the picture or does not count tells nothing."""
-    told = [[12.0, 3.0, 1.0], [12.0, 3.01, 1.0], [30.0, 7.5, 0.0]]
-    others = [[-12.0, 3.0, 1.0], [12.0, 30.0, 1.0], [4.0, 0.0, 9.0], [20.0, 0.0, 1.0]]
-    points = torch.tensor([told + others])
-    counts = torch.tensor([[True] * 6 + [False]])
-    got = measured_depths(points, counts, CAMERA, 48, 80)
-    places = [round(63.0 * math.log(x / 2.0) / math.log(32.0)) for x in (12.0, 30.0)]
-    # (30, 7.5, 0): u = 319.5 - 375 / 4 = 225.75, v = 191.5 + 720 / 30 = 215.5
-    assert got.nonzero().tolist() == [[0, places[0], 27, 28], [0, places[1], 27, 28]]
-    assert got.max() == 1.0
-
-
-def test_depth_that_is_hidden_is_not_told(net: FusionNet, frame: Frame) -> None:
-    """GIVEN a network that listens to the LIDAR's depths, WHEN these are hidden, THEN the eyes say
-    what they would say without points, and otherwise something else."""
-    torch.nn.init.normal_(net.image.told.weight, std=0.1)
-    inputs = [value.unsqueeze(0) for value in inputs_of(frame)]
-    with torch.no_grad():
-        told = net(*inputs).depth
-        hidden = net(*inputs, torch.zeros(1, 1, 48, 80)).depth
-        pointless = net(*inputs[:3], torch.zeros(1, 1), inputs[4]).depth
-    assert told is not None
-    torch.testing.assert_close(hidden, pointless)
-    assert not torch.allclose(told, hidden)
 
 
 def test_lift_passes_half_its_features_where_the_depth_is_likely() -> None:
