@@ -35,15 +35,15 @@ class Augmentation:
     miscalibration_probability: float = 0.25
     stale_probability: float = 0.05
     point_dropout: float = 0.6
-    beams_probability: float = 0.25
+    beams_probability: float = 0.35
     front_probability: float = 0.03
     range_noise_m: float = 0.02
     intensity_probability: float = 0.5
     photometric: float = 0.25
     bad_picture_probability: float = 0.15
     blank_picture_probability: float = 0.03
-    no_image_probability: float = 0.12
-    no_points_probability: float = 0.2
+    no_image_probability: float = 0.1
+    no_points_probability: float = 0.27
 
 
 NO_AUGMENTATION = Augmentation(**dict.fromkeys((f.name for f in fields(Augmentation)), 0.0))

@@ -90,19 +90,29 @@ def limit_points(points: F32, budget: int, rng: np.random.Generator | None = Non
     return points[thinned((points[:, :2] ** 2).sum(1), budget, order)]
 
 
+def present(senses: str, a: Augmentation, draw: float) -> tuple[float, float]:
+    """Which senses a frame keeps, (has_points, has_image), by a ``draw`` from 0 to 1.
+
+    A network of one sense has that alone, and always: it is not asked for what only the other sees.
+    """
+    if senses != "fused":
+        return (1.0, 0.0) if senses == "lidar" else (0.0, 1.0)
+    no_image = draw < a.no_image_probability
+    no_points = not no_image and draw < a.no_image_probability + a.no_points_probability
+    return 0.0 if no_points else 1.0, 0.0 if no_image else 1.0
+
+
 def make_batch(
     paths: list[Path],
     a: Augmentation,
     grid: Grid,
     rng: np.random.Generator,
+    senses: str = "fused",
 ) -> Batch:
-    """Load, augment and collate the frames of one step, with modality dropout."""
+    """Load, augment and collate the frames of one step for a network of ``senses``."""
     frames, flags = [], []
     for path in paths:
         frame = augment(load_frame(path), a, rng)
         frames.append(replace(frame, points=limit_points(frame.points, POINT_BUDGET, rng)))
-        draw = rng.random()
-        no_image = draw < a.no_image_probability
-        no_points = not no_image and draw < a.no_image_probability + a.no_points_probability
-        flags.append((0.0 if no_points else 1.0, 0.0 if no_image else 1.0))
+        flags.append(present(senses, a, rng.random()))
     return collate(frames, flags, grid)

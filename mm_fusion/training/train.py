@@ -267,7 +267,7 @@ def batches(paths: list[Path], settings: TrainSettings, state: State, rank: int)
                 numbers = indices(settings.seed, step, len(paths), settings.batch)
                 mine = [paths[n] for n in numbers[rank * share : (rank + 1) * share]]
                 rng = np.random.default_rng([settings.seed, 2, step, rank])
-                ready.put(make_batch(mine, augmentation, grid, rng))
+                ready.put(make_batch(mine, augmentation, grid, rng, settings.senses))
         except BaseException as error:  # noqa: BLE001  (raised again in the training thread)
             ready.put(error)
 

@@ -162,6 +162,37 @@ def test_modality_dropout_withholds_one_sense_at_most(write_frames: Callable[[in
     assert 4 <= no_image.sum() <= 24
 
 
+@pytest.mark.parametrize(
+    ("senses", "points", "pixels", "asked_for"),
+    [
+        ("lidar", 40, 0, True),
+        ("lidar", 0, 900, False),
+        ("camera", 0, 900, True),
+        ("camera", 40, 0, False),
+        ("fused", 40, 0, True),
+        ("fused", 0, 900, True),
+    ],
+)
+def test_a_network_of_one_sense_is_asked_for_what_that_sense_sees(
+    write_frames: Callable[[int], Path], senses: str, points: int, pixels: int, asked_for: bool
+) -> None:
+    """GIVEN objects that only the LIDAR or only the camera sees, WHEN a batch is made for a network
+    of one sense, THEN it has that sense in every frame, and the others' objects are neither wanted
+    of it nor held against it."""
+    (path,) = list_frames(write_frames(1))
+    stored = dict(np.load(path))
+    count = len(stored["labels"])
+    stored["num_points"], stored["num_pixels"] = (
+        np.full(count, n, np.int32) for n in (points, pixels)
+    )
+    np.savez(path, **stored)
+    batch = make_batch([path] * 8, NO_AUGMENTATION, GRID, np.random.default_rng(0), senses)
+    assert (batch.has_points == (senses != "camera")).all()
+    assert (batch.has_image == (senses != "lidar")).all()
+    assert bool((batch.targets.heat == 1.0).any()) is asked_for
+    assert bool((batch.targets.heat_weight == 0.0).any()) is not asked_for
+
+
 # ----------------------------------------------------------------------------- batches
 
 
