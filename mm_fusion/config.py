@@ -85,6 +85,12 @@ class NetworkConfig:
     """Where the fusion network is and where it runs."""
 
     model: str = param("", "The ONNX file, its contract beside it; empty: the packaged network")
+    lidar_model: str = param(
+        "auto",
+        "The network that answers where no picture can be had, its contract beside it; auto: the"
+        " packaged one, where model is the packaged one; empty: none, model answers alone",
+    )
+    camera_model: str = param("auto", "The same where no points can be had")
     provider: str = param(
         "auto",
         "auto: CUDA where it works, else CPU, said in diagnostics; another: an error without it",

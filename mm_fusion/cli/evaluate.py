@@ -51,8 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ablation", action="store_true", help="fused, camera only, LIDAR only")
     group.add_argument("--faults", action="store_true", help="and all that under faults")
     group.add_argument("--model", type=Path, help="the fused network (the packaged one)")
-    group.add_argument("--camera-model", type=Path, help="one trained for the camera alone")
-    group.add_argument("--lidar-model", type=Path, help="one trained for the LIDAR alone")
+    group.add_argument(
+        "--camera-model",
+        type=Path,
+        help="one for the camera alone (the packaged one with --model's)",
+    )
+    group.add_argument(
+        "--lidar-model", type=Path, help="one for the LIDAR alone (the packaged one with --model's)"
+    )
+    group.add_argument(
+        "--stand-ins",
+        action=argparse.BooleanOptionalAction,
+        help="these answer for the fused one where their sense is all there is, as in the node"
+        " (for the packaged networks)",
+    )
     group.add_argument("--out", type=Path, default=Path("out/ablation"), help="(out/ablation)")
     group.add_argument("--frames", type=int, default=0, metavar="N", help="the first N (all)")
     group.add_argument(
@@ -88,7 +100,7 @@ def _ablation(args: argparse.Namespace) -> int:
     """Compare networks on frames."""
     from mm_fusion import resources
     from mm_fusion.evaluation import ablation, ablation_table
-    from mm_fusion.perception.network import PACKAGED_MODEL
+    from mm_fusion.perception.network import PACKAGED_MODEL, PACKAGED_STAND_INS
 
     if args.truth is not None:
         raise ConfigError("--truth: frames carry their own truth")
@@ -97,18 +109,24 @@ def _ablation(args: argparse.Namespace) -> int:
     for name in ("frames", "fault_frames"):
         if getattr(args, name) < 0:
             raise ConfigError(f"--{name.replace('_', '-')}: must be 0 or more")
+    packaged = args.model is None
+    singles = {"camera": args.camera_model, "lidar": args.lidar_model}
+    for sense, model in singles.items():
+        if packaged and model is None:
+            singles[sense] = resources.share_path(PACKAGED_STAND_INS[sense])
     options = ablation.Options(
         args.directory,
         args.out,
         args.model or resources.share_path(PACKAGED_MODEL),
-        args.camera_model,
-        args.lidar_model,
+        singles["camera"],
+        singles["lidar"],
         args.faults,
         args.frames,
         args.fault_frames,
         args.workers,
         args.provider,
         args.resamples,
+        packaged if args.stand_ins is None else args.stand_ins,
     )
     result = ablation.evaluate_ablation(options, Progress())
     ablation_table.picture(result, args.out / "ablation.png")

@@ -49,7 +49,8 @@ Bools = npt.NDArray[np.bool_]
 @dataclass(frozen=True, slots=True)
 class Options:
     """What to evaluate. ``camera`` and ``lidar`` are networks of one sense, None where there is
-    none; ``frames`` and ``fault_frames`` 0 for all."""
+    none; ``frames`` and ``fault_frames`` 0 for all. ``stand_ins``: they answer for the fused one
+    where their sense is all there is, as in the node."""
 
     folder: Path
     out: Path
@@ -62,6 +63,7 @@ class Options:
     workers: int = 1
     provider: str = "auto"
     resamples: int = RESAMPLES
+    stand_ins: bool = False
 
 
 def evaluate_ablation(options: Options, show: Show) -> dict[str, Any]:
@@ -100,6 +102,8 @@ def make_plan(options: Options) -> Plan:
     for mode, model in (("camera", options.camera), ("lidar", options.lidar)):
         alone = replace(fused, use_camera=mode == "camera", use_lidar=mode == "lidar")
         modes[mode] = replace(alone, model=model or fused.model)
+    if options.stand_ins:
+        modes["fused"] = replace(fused, lidar=options.lidar, camera=options.camera)
     for setting in modes.values():
         read_contract(setting.model)
     return Plan(
@@ -224,6 +228,7 @@ def _result(
         "min_score": MIN_SCORE,
         "resamples": options.resamples,
         "networks": networks,
+        "stand_ins": options.stand_ins,
         "scopes": scopes,
     }
 

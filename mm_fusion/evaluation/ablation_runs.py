@@ -122,6 +122,8 @@ class Plan:
         setting = self.modes[mode]
         seen = f"{'c' * setting.use_camera}{'l' * setting.use_lidar}"
         network = f"{read_contract(setting.model).sha256[:16]}-{seen}"
+        for stand_in in (setting.lidar, setting.camera):
+            network += f"-{read_contract(stand_in).sha256[:8]}" if stand_in else ""
         name = re.sub(r"[^a-z0-9]+", "_", condition.name.lower())
         return self.work / network / name / f"{chunk.start:06d}-{len(chunk)}.npz"
 

@@ -38,13 +38,16 @@ POINT = np.dtype([(name, np.float32) for name in ("x", "y", "z", "intensity", "s
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A network and what it may see. ``provider`` and ``threads`` are FusionNetwork.open's."""
+    """A network and what it may see. ``provider`` and ``threads`` are FusionNetwork.open's;
+    ``lidar`` and ``camera`` are its stand-ins, None where there is none."""
 
     model: Path
     use_camera: bool = True
     use_lidar: bool = True
     provider: str = "auto"
     threads: int = 1
+    lidar: Path | None = None
+    camera: Path | None = None
 
 
 class FrameRunner:
@@ -62,6 +65,10 @@ class FrameRunner:
             }
         )
         network = FusionNetwork.open(setting.model, setting.provider, setting.threads)
+        for sense, model in (("lidar", setting.lidar), ("camera", setting.camera)):
+            if model is not None:
+                stand_in = FusionNetwork.open(model, setting.provider, setting.threads)
+                network.take_stand_in(sense, stand_in)
         self.contract: Contract = network.contract
         self.provider = network.provider
         self._calibration = Calibration(self._config)

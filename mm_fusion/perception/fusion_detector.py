@@ -59,11 +59,13 @@ class FusionDetector:
 
     def detect(self, staged: Staged, stamp_ns: int) -> tuple[Detection, ...]:
         """The network's boxes above the threshold, best first; none where it has no input."""
-        if not (staged.has_points or any(staged.has_image)):
+        has_image = any(staged.has_image)
+        if not (staged.has_points or has_image):
             return ()
-        contract = self._network.contract
+        network = self._network.for_senses(staged.has_points, has_image)
+        contract = network.contract
         detections, impossible = boxes_above(
-            self._network.run(self._staging.inputs),
+            network.run(self._staging.inputs),
             contract.classes,
             self._config.network.threshold_over(contract.score_threshold),
         )

@@ -35,6 +35,8 @@ from mm_fusion.perception.runtime import (
 )
 
 PACKAGED_MODEL = "models/fusion.onnx"
+# Networks of one sense by the sense that they have; they answer where it is all there is.
+PACKAGED_STAND_INS = {"lidar": "models/lidar.onnx", "camera": "models/camera.onnx"}
 Show = Callable[[float], None]
 
 
@@ -54,6 +56,8 @@ class NetworkOutputs(NamedTuple):
 class FusionNetwork:
     """A network that fits its contract, ready to run.
 
+    ``stand_ins`` are networks trained for one sense alone, "lidar" or "camera", that answer where
+    the other is not there: a sense that is all there is deserves a network that never had another.
     ``provider`` is "tensorrt", "cuda" or "cpu": where the graph really runs; ``reason`` says why
     there. ``model_path`` and ``contract`` say what it is. On a GPU, ``pinned`` says why the buffers
     of the first run could not be page-locked ("" where they could).
@@ -77,6 +81,7 @@ class FusionNetwork:
         self._outputs = [t.name for t in self._specs]
         self._bound: Binding | None = None
         self._locked: NetworkInputs | None = None
+        self.stand_ins: dict[str, FusionNetwork] = {}
         _check_session(session, contract, model_path)
         self._warm_up(show)
 
@@ -89,7 +94,10 @@ class FusionNetwork:
         where = RunSettings(
             settings.provider, settings.threads, settings.cuda_graph, settings.engine_cache
         )
-        return FusionNetwork.load(model, where, show)
+        network = FusionNetwork.load(model, where, show)
+        for sense, stand_in in _stand_ins(config, packaged=not named).items():
+            network.take_stand_in(sense, FusionNetwork.load(stand_in, where))
+        return network
 
     @staticmethod
     def open(model: str | Path, provider: str = "auto", threads: int = 0) -> FusionNetwork:
@@ -108,9 +116,33 @@ class FusionNetwork:
         contract.check_model(data)
         return FusionNetwork(Session(data, path, settings), contract, path, settings, show)
 
+    def take_stand_in(self, sense: str, network: FusionNetwork) -> None:
+        """Let ``network`` answer where ``sense`` ("lidar" or "camera") is all there is.
+
+        Raises ContractError where it does not take the same inputs or has other classes.
+        """
+        for what, wanted, found in (
+            ("inputs", expected_tensors(self.contract)[0], expected_tensors(network.contract)[0]),
+            ("point_budget", self.contract.point_budget, network.contract.point_budget),
+            ("classes", self.contract.classes, network.contract.classes),
+        ):
+            if found != wanted:
+                raise ContractError(
+                    f"{network.model_path}: cannot stand in for {self.model_path.name}:"
+                    f" {what} must be {wanted}, not {found}"
+                )
+        self.stand_ins[sense] = network
+
+    def for_senses(self, has_points: bool, has_image: bool) -> FusionNetwork:
+        """The network that answers where these senses are there: a stand-in, or this one."""
+        if has_points == has_image:
+            return self
+        return self.stand_ins.get("lidar" if has_points else "camera", self)
+
     def facts(self) -> dict[str, Any]:
         """What a summary says about it."""
-        return self.contract.facts()
+        others = {sense: n.contract.facts() for sense, n in self.stand_ins.items()}
+        return self.contract.facts() | ({"stand_ins": others} if others else {})
 
     def run(self, inputs: NetworkInputs) -> NetworkOutputs:
         """Boxes, scores and labels of what is staged. Raises ContractError if the graph fails."""
@@ -175,6 +207,18 @@ class Graph:
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> list[npt.NDArray[Any]]:
         """The outputs in their order. Raises ContractError if the graph fails."""
         return self._session.run(None, feeds)
+
+
+def _stand_ins(config: Config, packaged: bool) -> dict[str, Path]:
+    """The files of the networks of one sense that the parameters name, by sense."""
+    settings = config.network
+    out = {}
+    for sense, named in (("lidar", settings.lidar_model), ("camera", settings.camera_model)):
+        if named == "auto" and packaged:
+            out[sense] = resources.share_path(PACKAGED_STAND_INS[sense])
+        elif named not in ("auto", ""):
+            out[sense] = Path(named)
+    return out
 
 
 def text_beside(model: str | Path, name: str = "") -> str | None:

@@ -143,6 +143,7 @@ def test_from_frames_to_the_table(
 ) -> None:
     # WHEN two frames are evaluated under every fault
     asked = ["evaluate", str(folder), "--ablation", "--faults", "--workers", "1"]
+    asked += ["--model", str(MODEL)]
     asked += ["--provider", "cpu", "--out", str(tmp_path), "--json", "--resamples", "5"]
     assert main(asked) == 0
     said = json.loads(capsys.readouterr().out)
@@ -172,6 +173,26 @@ def test_from_frames_to_the_table(
     again = json.loads(capsys.readouterr().out)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "work").rglob("*.npz")} == files
     assert again["scopes"] == said["scopes"]
+
+
+def test_the_packaged_networks_are_evaluated_as_the_node_runs_them(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GIVEN no network WHEN frames are evaluated THEN it is the packaged one, with those of one
+    sense beside it, which answer for it where their sense is all there is."""
+    asked = ["evaluate", str(folder), "--ablation", "--faults", "--workers", "1"]
+    asked += ["--provider", "cpu", "--out", str(tmp_path), "--json", "--resamples", "5"]
+    assert main(asked) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["stand_ins"]
+    assert all(network["own"] for network in said["networks"].values())
+    rows = {r["condition"]: r for r in said["scopes"]["grid"]["conditions"]}
+    clean = rows["clean"]
+    assert clean["fused"]["ap"] != clean["lidar"]["ap"]
+    for name in ("camera missing", "camera frozen, for 2 s"):
+        assert rows[name]["fused"]["ap"] == clean["lidar"]["ap"]
+        assert rows[name]["ratio"]["value"] == 1.0
+    assert rows["LIDAR missing"]["fused"]["ap"] == clean["camera"]["ap"]
 
 
 @pytest.mark.parametrize(
