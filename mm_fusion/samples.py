@@ -37,6 +37,7 @@ class Reason(enum.Enum):
     OUT_OF_ORDER = "out_of_order"
     LATE = "late"
     STALE = "stale"
+    BLANK = "blank"
     # synchronizer and queues
     UNMATCHED = "unmatched"
     SUPERSEDED = "superseded"

@@ -20,6 +20,7 @@ FROZEN_PICTURES = 5  # as many alike, and
 FROZEN_NS = NS_PER_S // 2  # over this much of the stamps' time
 BLANK_RANGE = 8  # brightest and darkest byte of a picture that shows nothing
 BLANK_PICTURES = 5
+BLACK = 2  # a byte of a sensor that no light reaches, its noise and all; by night it is more
 FEW = 128  # one of so many bytes is looked at first
 COMPRESSED = ("jpeg", "png")
 
@@ -66,6 +67,14 @@ class PictureWatch:
 def picture_mark(frame: CameraFrame) -> int:
     """A number that differs where pictures do."""
     return zlib.crc32(_sample(frame).data)
+
+
+def is_black(frame: CameraFrame) -> bool:
+    """Whether a picture that is not compressed is black all over, as far as a sample tells."""
+    if frame.encoding in COMPRESSED:
+        return False
+    sample = _sample(frame)
+    return max(sample.reshape(-1)[::FEW].tobytes()) <= BLACK and int(sample.max()) <= BLACK
 
 
 def _shows_nothing(sample: U8) -> bool:

@@ -1,4 +1,7 @@
-"""Pictures that a driver sends again under new stamps are withheld once the vehicle has moved.
+"""Pictures that show nothing of the world as it is are withheld: old ones, and black ones.
+
+Black pictures come from a camera that is covered or does not expose. They say that nothing is
+there, which is not so.
 
 A frozen camera shows the world from where the vehicle was. Projected from where it is now, its
 picture says that objects are where none are, which is worse than no picture. Real cameras never
@@ -15,7 +18,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from mm_fusion.geometry import RigidTransform
-from mm_fusion.health.pictures import picture_mark
+from mm_fusion.health.pictures import is_black, picture_mark
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.samples import NS_PER_S, CameraFrame, Reason, Rejection, SyncedSet
 
@@ -44,7 +47,7 @@ class StillPictures:
     def withdrawn(
         self, synced: SyncedSet, motion: MotionBuffer
     ) -> tuple[SyncedSet, list[Rejection]]:
-        """The set without the pictures that stand still although the vehicle moved."""
+        """The set without pictures that are black, or stand still although the vehicle moved."""
         if synced.stamp_ns <= self._last_ns:
             self._first.clear()
         self._last_ns = synced.stamp_ns
@@ -52,9 +55,13 @@ class StillPictures:
         for slot, frame in enumerate(synced.cameras):
             if frame is not None:
                 offset_ns = synced.dt_ns.get(frame.sensor, frame.stamp_ns - synced.stamp_ns)
-                why = self._why_not(frame, synced.stamp_ns + offset_ns, motion)
+                why, reason = (
+                    self._why_not(frame, synced.stamp_ns + offset_ns, motion),
+                    Reason.STALE,
+                )
+                if is_black(frame):
+                    why, reason = "a black picture: covered, or not exposed", Reason.BLANK
                 if why:
-                    reason = Reason.STALE
                     refused[slot] = Rejection(frame.sensor, frame.stamp_ns, reason, why)
         if not refused:
             return synced, []

@@ -139,3 +139,28 @@ def test_the_road_goes_on_without_it(tmp_path, repeats, mode):
     assert result.mode is mode
     assert result.missing == (("camera",) if repeats else ())
     assert [r.reason for r in result.rejections] == [Reason.STALE] * repeats
+
+
+@pytest.mark.parametrize(
+    ("brightest", "withheld_as"), [(0, Reason.BLANK), (2, Reason.BLANK), (3, None)]
+)
+def test_a_black_picture_says_nothing(brightest: int, withheld_as: Reason | None) -> None:
+    """GIVEN a camera that is covered WHEN its picture comes THEN it is withheld, at once and on a
+    vehicle that stands, too; a night with any light in it is not."""
+    noise = np.random.default_rng(0).integers(0, brightest + 1, (96, 192, 3), np.uint8)
+    synced = a_set(0, seed=0)
+    synced = replace(synced, cameras=(scenes.frame(noise, stamp_ns=T0),))
+    left, refused = StillPictures().withdrawn(synced, MotionBuffer(DeskewConfig()))
+    assert (left.cameras[0] is None) == (withheld_as is not None)
+    assert [r.reason for r in refused] == ([withheld_as] if withheld_as else [])
+
+
+def test_a_compressed_picture_is_not_looked_into() -> None:
+    """GIVEN bytes of a JPEG, which are no pixels, THEN they are not held to be black."""
+    synced = a_set(0, seed=0)
+    frame = replace(
+        scenes.frame(picture(0), stamp_ns=T0), encoding="jpeg", data=np.zeros(9000, np.uint8)
+    )
+    left, refused = StillPictures().withdrawn(replace(synced, cameras=(frame,)), driven())
+    assert left.cameras[0] is frame
+    assert refused == []
