@@ -54,16 +54,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--camera-model",
         type=Path,
-        help="one for the camera alone (the packaged one with --model's)",
+        help="one for the camera alone (without --model: the packaged one)",
     )
     group.add_argument(
-        "--lidar-model", type=Path, help="one for the LIDAR alone (the packaged one with --model's)"
+        "--lidar-model",
+        type=Path,
+        help="one for the LIDAR alone (without --model: the packaged one)",
     )
     group.add_argument(
         "--stand-ins",
         action=argparse.BooleanOptionalAction,
         help="these answer for the fused one where their sense is all there is, as in the node"
-        " (for the packaged networks)",
+        " (without --model: yes)",
     )
     group.add_argument("--out", type=Path, default=Path("out/ablation"), help="(out/ablation)")
     group.add_argument("--frames", type=int, default=0, metavar="N", help="the first N (all)")

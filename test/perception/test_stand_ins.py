@@ -39,7 +39,7 @@ def network(tmp_path: Path) -> FusionNetwork:
 
 def a_set(points: bool, picture: bool) -> SyncedSet:
     """A sweep and a picture at one instant, or only one of them."""
-    stamp_ns = scenes.T0 if hasattr(scenes, "T0") else 1_700_000_000_000_000_000
+    stamp_ns = scenes.T0
     sweep = scenes.sweep(CLOUD, stamp_ns) if points else None
     frame = None
     if picture:
