@@ -81,11 +81,9 @@ def advertise(bench: Bench) -> None:
     bench.advertise(TFMessage, "/tf_static", latched=True).publish(drive.static_transforms())
 
 
-def play(bench: Bench, seconds: float, begin: int = 0) -> None:
-    """Camera and LIDAR for some seconds; ``begin`` seconds of the drive lie behind."""
-    later_ns = drive.START_NS + begin * 10**9
-    events = [e for e in drive.events(begin + seconds) if e.topic in SENSORS]
-    bench.play(e for e in events if e.stamp_ns >= later_ns)
+def play(bench: Bench, seconds: float, begin_ns: int) -> None:
+    """Camera and LIDAR for some seconds."""
+    bench.play(e for e in drive.events(seconds, begin_ns) if e.topic in SENSORS)
 
 
 def values(message: Any) -> dict[str, str]:
@@ -102,8 +100,8 @@ def test_a_mistake_in_the_program_ends_the_node(
     advertise(bench)
     with broken_node(tmp_path, domain, place) as (process, log):
         bench.wait_matched(*SENSORS)
-        play(bench, 1.0)
-        wait_for(lambda: process.poll() is not None, "the end of the process")
+        sensors = drive.standing(*SENSORS)
+        bench.play_until(lambda: process.poll() is not None, "end of the process", sensors)
         assert process.returncode == 1
         assert "broken on purpose" in log.read_text()
 
@@ -116,13 +114,12 @@ def test_an_error_of_one_set_is_said_and_the_node_goes_on(
     advertise(bench)
     with broken_node(tmp_path, domain, "self._pipeline.process", OURS) as (process, _):
         bench.wait_matched(*SENSORS)
-        play(bench, 1.0)
 
         def said() -> bool:
             found = [s for m in bench.received["/diagnostics"] for s in m.status]
             return any(s.level == b"\x02" and "broken on purpose" in s.message for s in found)
 
-        wait_for(said, "the error in the diagnostics")
+        bench.play_until(said, "error in the diagnostics", drive.standing(*SENSORS))
         assert process.poll() is None
         process.terminate()
         assert process.wait(PATIENCE_S) == 0
@@ -135,14 +132,19 @@ def test_silence_of_all_sensors_is_said_and_ends(bench: Bench, domain: int, tmp_
     with broken_node(tmp_path, domain, ""):
         bench.wait_matched(*SENSORS)
         bench.wait_published("fusion/status")
-        # A last sweep whose picture never comes: it waits for its deadline in sensor time.
-        play(bench, 2.0)
-        last_ns = drive.START_NS + 2 * 10**9
-        bench.publishers["lidar/points"].publish(drive.cloud(last_ns))
 
         def modes() -> list[tuple[str, str]]:
             found = [values(m) for m in bench.received["fusion/status"]]
             return [(v["mode"], v["missing"]) for v in found]
+
+        both = ("camera+lidar", "")
+        begin_ns = bench.play_until(
+            lambda: both in modes(), "set of both", drive.standing(*SENSORS)
+        )
+        # A last sweep whose picture never comes: it waits for its deadline in sensor time.
+        play(bench, 2.0, begin_ns)
+        last_ns = begin_ns + 2 * 10**9
+        bench.publishers["lidar/points"].publish(drive.cloud(last_ns))
 
         # A busy machine that stalls the player for long hears of silence before; that is none.
         alone = ("lidar", "camera/image_raw")
@@ -159,8 +161,8 @@ def test_silence_of_all_sensors_is_said_and_ends(bench: Bench, domain: int, tmp_
         said = wait_for(errors, "the error in the diagnostics")[-1]
         assert said["mode"] == "none"
         before = len(modes())
-        play(bench, 1.0, begin=4)
-        wait_for(lambda: ("camera+lidar", "") in modes()[before:], "the return")
+        play(bench, 1.0, begin_ns + 4 * 10**9)
+        wait_for(lambda: both in modes()[before:], "the return")
 
 
 def test_clocks_and_pictures_are_in_the_diagnostics(

@@ -18,6 +18,7 @@ from mm_fusion.nodes.messages import stamp_ns
 
 SENSORS = ("camera/image_raw", "camera/camera_info", "lidar/points")
 POSE_SENSORS = ("imu/data", "wheel/odometry", "gps/fix")
+HEARD = ("detections", "tracks", "obstacles", "markers", "debug/camera_0", "odometry/local")
 START: dict[str, Any] = {"nodes.autostart": "true", "nodes.diagnostics_period_s": "0.2"}
 
 
@@ -45,9 +46,10 @@ def statuses(bench: Bench, name: str = "fusion_node: fusion") -> list[dict[str, 
     ]
 
 
-def modes(bench: Bench) -> list[str]:
-    """The modes of the results so far."""
-    values = [s.values for m in bench.received["fusion/status"] for s in m.status]
+def modes(bench: Bench, since_ns: int = 0) -> list[str]:
+    """The modes of the results so far, from a stamp on."""
+    found = [m for m in bench.received["fusion/status"] if stamp_ns(m.header.stamp) >= since_ns]
+    values = [s.values for m in found for s in m.status]
     return [v.value for keys in values for v in keys if v.key == "mode"]
 
 
@@ -70,14 +72,23 @@ def test_drive_with_both_nodes(bench: Bench, domain: int, tmp_path: Path) -> Non
         ) as fusion,
     ):
         bench.wait_matched(*SENSORS, *POSE_SENSORS)
-        bench.wait_published("detections", "tracks", "obstacles", "odometry/local")
-        bench.play(drive.events(4.0), rate=0.5, ready=lambda event: _keeps_up(bench, event))
-        last_ns = drive.START_NS + 3_900_000_000
+        bench.wait_published(*HEARD)
+        begin_ns = bench.play_until(
+            lambda: (
+                all(bench.received[topic] for topic in HEARD) and "camera+lidar" in modes(bench)
+            ),
+            "answer of both nodes to a robot that stands",
+            drive.standing(),
+            rate=0.5,
+        )
+        coming = drive.events(4.0, begin_ns)
+        bench.play(coming, rate=0.5, ready=lambda event: _keeps_up(bench, event))
+        last_ns = begin_ns + 3_900_000_000
         wait_for(
             lambda: last_ns in [stamp_ns(m.header.stamp) for m in bench.received["detections"]],
             "the answer to the last sweep",
         )
-        _check_answers(bench)
+        _check_answers(bench, begin_ns)
         _check_heavy(bench)
         status = wait_for(lambda: statuses(bench), "diagnostics")[-1]
         assert status["provider"] in ("cpu", "cuda")
@@ -87,29 +98,27 @@ def test_drive_with_both_nodes(bench: Bench, domain: int, tmp_path: Path) -> Non
 
 
 def _keeps_up(bench: Bench, event: drive.Event) -> bool:
-    """Whether all sweeps but the last ones are answered, and the pose is as new once it is known:
-    a little it takes to begin."""
-    oldest_ns = event.stamp_ns - 200_000_000
-    if event.topic != "lidar/points" or oldest_ns < drive.START_NS:
+    """Whether all sweeps but the last ones are answered, and the pose is as new."""
+    if event.topic != "lidar/points":
         return True
+    oldest_ns = event.stamp_ns - 200_000_000
 
     def has_come(topic: str) -> bool:
         return any(stamp_ns(m.header.stamp) >= oldest_ns for m in bench.received[topic][-5:])
 
-    begun = oldest_ns < drive.START_NS + 2_000_000_000
-    return has_come("detections") and (begun or has_come("odometry/local"))
+    return has_come("detections") and has_come("odometry/local")
 
 
-def _check_answers(bench: Bench) -> None:
-    """Forty sweeps of 10 Hz went in."""
-    sweeps = {drive.START_NS + n * 100_000_000 for n in range(40)}
-    answered = {stamp_ns(m.header.stamp) for m in bench.received["detections"]}
+def _check_answers(bench: Bench, begin_ns: int) -> None:
+    """Forty sweeps of 10 Hz went in, behind those of a robot that stood."""
+    sweeps = {begin_ns + n * 100_000_000 for n in range(40)}
+    stamps = {stamp_ns(m.header.stamp) for m in bench.received["detections"]}
+    answered = {s for s in stamps if s >= begin_ns}
     assert answered <= sweeps
     assert len(answered) >= 0.9 * len(sweeps)
     assert {m.header.frame_id for m in bench.received["detections"]} == {"base_link"}
-    # Until the pose node says something, tracks stay in the base frame.
     assert bench.received["tracks"][-1].header.frame_id == "odom"
-    assert modes(bench).count("camera+lidar") >= 0.9 * len(answered)
+    assert modes(bench, begin_ns).count("camera+lidar") >= 0.9 * len(answered)
 
 
 def _check_heavy(bench: Bench) -> None:
@@ -130,11 +139,13 @@ def test_silent_lidar_is_announced(bench: Bench, domain: int, tmp_path: Path) ->
     with NodeProcess("fusion_node", domain, tmp_path, **START) as node:
         bench.wait_matched(*SENSORS)
         bench.wait_published("fusion/status", "detections")
-        sensors = [e for e in drive.events(5.0) if e.topic in SENSORS]
-        dies_ns = drive.START_NS + 2_000_000_000
+        begin_ns = bench.play_until(
+            lambda: "camera+lidar" in modes(bench), "mode camera+lidar", drive.standing(*SENSORS)
+        )
+        sensors = [e for e in drive.events(5.0, begin_ns) if e.topic in SENSORS]
+        dies_ns = begin_ns + 2_000_000_000
         bench.play(e for e in sensors if e.topic != "lidar/points" or e.stamp_ns < dies_ns)
         wait_for(lambda: "camera" in modes(bench), "mode camera")
-        assert "camera+lidar" in modes(bench)
         words = "mode camera (before: camera+lidar), missing lidar/points"
         wait_for(lambda: words in node.log(), "the change of mode in the log")
         last = wait_for(
@@ -182,6 +193,7 @@ def test_missing_extrinsics_are_named(bench: Bench, domain: int, tmp_path: Path)
             return (
                 "no transform from base_link to lidar" in last.get("message", "")
                 and int(last.get("lidar/points.drops.no_extrinsics", 0)) > 0
+                and modes(bench)
             )
 
         wait_for(announced, "the missing transform in the diagnostics")

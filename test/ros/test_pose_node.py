@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from mm_fusion.nodes.messages import stamp, stamp_ns
 SENSORS = ("imu/data", "wheel/odometry", "gps/fix")
 
 
-def events(duration_s: float) -> list[drive.Event]:
-    return [e for e in drive.events(duration_s) if e.topic in SENSORS]
+def events(duration_s: float, begin_ns: int = drive.START_NS) -> list[drive.Event]:
+    return [e for e in drive.events(duration_s, begin_ns) if e.topic in SENSORS]
 
 
 def advertise(bench: Bench) -> None:
@@ -43,9 +44,14 @@ def test_drive_gives_odometry_and_transforms(bench: Bench, domain: int, tmp_path
     advertise(bench)
     with NodeProcess("pose_node", domain, tmp_path, **{"nodes.autostart": "true"}) as node:
         bench.wait_matched(*SENSORS)
-        wait_for(lambda: bench.node.count_publishers("odometry/global"), "the node's outputs")
-        bench.play(events(8.0), rate=2.0)
-        last_ns = drive.START_NS + 7_900_000_000
+        heard = ("odometry/local", "odometry/global", "gps/filtered", "/tf")
+        begin_ns = bench.play_until(
+            lambda: all(bench.received[topic] for topic in heard),
+            "pose of a robot that stands",
+            drive.standing(*SENSORS),
+        )
+        bench.play(events(8.0, begin_ns), rate=2.0)
+        last_ns = begin_ns + 7_900_000_000
         for topic in ("odometry/local", "odometry/global"):
             wait_for(
                 lambda t=topic: (
@@ -53,9 +59,9 @@ def test_drive_gives_odometry_and_transforms(bench: Bench, domain: int, tmp_path
                 ),
                 f"the end of the drive on {topic}",
             )
-        _check_odometry(bench)
+        _check_odometry(bench, begin_ns)
         _check_transforms(bench)
-        _check_fix(bench)
+        _check_fix(bench, begin_ns)
         wait_for(lambda: _levels(bench), "diagnostics")
         assert node.stop() == 0
 
@@ -74,17 +80,29 @@ def test_tf_answers_for_the_present(bench: Bench, domain: int, tmp_path: Path) -
     with NodeProcess("pose_node", domain, tmp_path, **options) as node:
         bench.wait_matched(*SENSORS)
         wait_for(lambda: bench.node.count_publishers("odometry/local_ahead"), "the node's outputs")
-        coming = events(6.0)
         shift_ns = time.time_ns() - drive.START_NS
+        begin_ns = shift_ns + bench.play_until(
+            lambda: all(
+                bench.received[t] for t in ("odometry/local", "odometry/local_ahead", "/tf")
+            ),
+            "pose of a robot that stands",
+            (list(_shifted(beat, shift_ns)) for beat in drive.standing(*SENSORS)),
+        )
+        coming = (e for e in drive.events(6.0, begin_ns - shift_ns) if e.topic in SENSORS)
         bench.play(_shifted(coming, shift_ns))
-        wait_for(lambda: len(bench.received["odometry/local_ahead"]) > 20, "poses of the present")
+
+        def ahead() -> list[Odometry]:
+            poses = bench.received["odometry/local_ahead"]
+            return [m for m in poses if stamp_ns(m.header.stamp) >= begin_ns]
+
+        wait_for(lambda: len(ahead()) > 20, "poses of the present")
         heard = [stamp_ns(m.header.stamp) for m in bench.received["odometry/local"]]
-        found = bench.received["odometry/local_ahead"]
+        found = ahead()
         stamps = [stamp_ns(m.header.stamp) for m in found]
         assert set(stamps).isdisjoint(heard), "they are of instants between and after the samples"
-        assert stamps[-1] <= shift_ns + drive.START_NS + int(6.5e9)
+        assert stamps[-1] <= begin_ns + int(6.5e9)
         for message, at_ns in zip(found, stamps, strict=True):
-            t_s = (at_ns - shift_ns - drive.START_NS) / 1e9
+            t_s = (at_ns - begin_ns) / 1e9
             assert message.pose.pose.position.x == pytest.approx(drive.travelled(t_s), abs=0.3)
         in_tf = {
             stamp_ns(t.header.stamp)
@@ -96,11 +114,11 @@ def test_tf_answers_for_the_present(bench: Bench, domain: int, tmp_path: Path) -
         assert node.stop() == 0
 
 
-def _shifted(found: list[drive.Event], shift_ns: int) -> list[drive.Event]:
+def _shifted(found: Iterable[drive.Event], shift_ns: int) -> Iterator[drive.Event]:
     """The same drive at another time."""
     for event in found:
         event.payload.header.stamp = stamp(event.stamp_ns + shift_ns)
-    return found
+        yield event
 
 
 def test_a_given_pose_and_a_reset(bench: Bench, domain: int, tmp_path: Path) -> None:
@@ -135,10 +153,10 @@ def test_a_given_pose_and_a_reset(bench: Bench, domain: int, tmp_path: Path) -> 
         assert node.stop() == 0
 
 
-def _check_odometry(bench: Bench) -> None:
+def _check_odometry(bench: Bench, begin_ns: int) -> None:
     local = bench.received["odometry/local"][-1]
     assert (local.header.frame_id, local.child_frame_id) == ("odom", "base_link")
-    t_s = (stamp_ns(local.header.stamp) - drive.START_NS) / 1e9
+    t_s = (stamp_ns(local.header.stamp) - begin_ns) / 1e9
     assert local.twist.twist.linear.x == pytest.approx(drive.speed(t_s), abs=0.2)
     first = bench.received["odometry/local"][0].pose.pose.position
     end = local.pose.pose.position
@@ -146,7 +164,7 @@ def _check_odometry(bench: Bench) -> None:
     assert gone_m == pytest.approx(drive.travelled(t_s), abs=0.5)
     world = bench.received["odometry/global"][-1]
     assert (world.header.frame_id, world.child_frame_id) == ("map", "base_link")
-    t_s = (stamp_ns(world.header.stamp) - drive.START_NS) / 1e9
+    t_s = (stamp_ns(world.header.stamp) - begin_ns) / 1e9
     assert world.pose.pose.position.x == pytest.approx(drive.travelled(t_s), abs=1.0)
     assert world.pose.pose.position.y == pytest.approx(0.0, abs=1.0)
     assert 0.0 < world.pose.covariance[0] < 4.0
@@ -167,9 +185,9 @@ def _check_transforms(bench: Bench) -> None:
     assert last.transform.translation.y == pytest.approx(pose.y)
 
 
-def _check_fix(bench: Bench) -> None:
+def _check_fix(bench: Bench, begin_ns: int) -> None:
     fix = bench.received["gps/filtered"][-1]
-    t_s = (stamp_ns(fix.header.stamp) - drive.START_NS) / 1e9
+    t_s = (stamp_ns(fix.header.stamp) - begin_ns) / 1e9
     truth = drive.fix(0, t_s)
     assert fix.latitude == pytest.approx(truth.latitude, abs=2e-5)
     assert fix.longitude == pytest.approx(truth.longitude, abs=2e-5)

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -156,13 +156,19 @@ class Bench:
         return self.publishers[topic]
 
     def wait_matched(self, *topics: str) -> None:
-        """Wait until somebody listens to each of the advertised topics."""
+        """Wait until somebody listens to each of the advertised topics.
+
+        They may not know of us yet, and what is published before they do is lost; nobody can see
+        that from here. What must arrive is published again and again, or after :meth:`play_until`
+        has had an answer.
+        """
         for topic in topics:
             publisher = self.publishers[topic]
             wait_for(lambda p=publisher: p.get_subscription_count() > 0, f"a listener of {topic}")
 
     def wait_published(self, *topics: str) -> None:
-        """Wait until every one of the topics listened to has somebody who publishes it."""
+        """Wait until every one of the topics listened to has somebody who publishes it; they may
+        not know of us yet, either, and publish nothing for us until they do."""
         for topic in topics:
             wait_for(lambda t=topic: self.node.count_publishers(t), f"a publisher of {topic}")
 
@@ -185,6 +191,33 @@ class Bench:
             wait_for(lambda e=event: ready(e), f"the nodes before {event.topic} {event.stamp_ns}")
             begun_s += time.monotonic() - asked_s
             self.publishers[event.topic].publish(event.payload)
+
+    def play_until(
+        self,
+        answered: Callable[[], Any],
+        what: str,
+        beats: Iterable[list[Event]],
+        rate: float = 1.0,
+    ) -> int:
+        """Publish beat after beat until ``answered`` says so; the stamp at which to go on.
+
+        An answer shows that both ends know each other, there and back. Of two that meet one is
+        always the first to know, and what it says meanwhile is lost.
+        """
+        next_ns = 0
+
+        def coming() -> Iterator[Event]:
+            nonlocal next_ns
+            deadline_s = time.monotonic() + PATIENCE_S
+            for beat in beats:
+                next_ns = beat[0].stamp_ns
+                if answered():
+                    return
+                assert time.monotonic() < deadline_s, f"played {PATIENCE_S:.0f} s, no {what}"
+                yield from beat
+
+        self.play(coming(), rate)
+        return next_ns
 
     # -------------------------------------------------------------------------- lifecycle
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -155,17 +156,32 @@ def camera_info(stamp_ns: int) -> CameraInfo:
     return out
 
 
-def events(duration_s: float) -> Iterator[Event]:
-    """The messages of the drive in the order of time."""
+def events(duration_s: float, begin_ns: int = START_NS) -> Iterator[Event]:
+    """The messages of the drive in the order of time; ``begin_ns`` is the stamp of its start."""
     for step in range(round(duration_s * 100)):
-        t_s = step / 100
-        stamp_ns = START_NS + step * 10_000_000
-        yield Event(stamp_ns, "imu/data", imu(stamp_ns, t_s))
-        if step % 2 == 0:
-            yield Event(stamp_ns, "wheel/odometry", wheels(stamp_ns, t_s))
-        if step % 20 == 0:
-            yield Event(stamp_ns, "gps/fix", fix(stamp_ns, t_s))
-        if step % 10 == 0:
-            yield Event(stamp_ns, "camera/camera_info", camera_info(stamp_ns))
-            yield Event(stamp_ns, "camera/image_raw", image(stamp_ns))
-            yield Event(stamp_ns, "lidar/points", cloud(stamp_ns))
+        yield from _messages(step, step / 100, begin_ns + step * 10_000_000)
+
+
+def standing(*topics: str) -> Iterator[list[Event]]:
+    """A vehicle that stands where the drive starts, in tenths of a second without end, the first
+    from START_NS on; of all sensors or of these topics."""
+    for begin in count(0, 10):
+        beat = [
+            event
+            for step in range(begin, begin + 10)
+            for event in _messages(step, 0.0, START_NS + step * 10_000_000)
+        ]
+        yield [e for e in beat if e.topic in topics or not topics]
+
+
+def _messages(step: int, t_s: float, stamp_ns: int) -> Iterator[Event]:
+    """What comes in one hundredth of a second."""
+    yield Event(stamp_ns, "imu/data", imu(stamp_ns, t_s))
+    if step % 2 == 0:
+        yield Event(stamp_ns, "wheel/odometry", wheels(stamp_ns, t_s))
+    if step % 20 == 0:
+        yield Event(stamp_ns, "gps/fix", fix(stamp_ns, t_s))
+    if step % 10 == 0:
+        yield Event(stamp_ns, "camera/camera_info", camera_info(stamp_ns))
+        yield Event(stamp_ns, "camera/image_raw", image(stamp_ns))
+        yield Event(stamp_ns, "lidar/points", cloud(stamp_ns))
