@@ -6,7 +6,8 @@ on exactly as if it had never stopped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,12 @@ class Batch:
     has_image: torch.Tensor
     segmentation: torch.Tensor  # i64 [B,H/8,W/8]
     targets: Targets
+
+    def tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        """The same with every tensor changed: moved to a device, say."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "targets"}
+        asked = (change(getattr(self.targets, f.name)) for f in fields(self.targets))
+        return Batch(**{k: change(t) for k, t in own.items()}, targets=Targets(*asked))
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
@@ -110,9 +117,21 @@ def make_batch(
     senses: str = "fused",
 ) -> Batch:
     """Load, augment and collate the frames of one step for a network of ``senses``."""
-    frames, flags = [], []
+    (batch,) = make_batches(paths, a, grid, rng, (senses,))
+    return batch
+
+
+def make_batches(
+    paths: list[Path],
+    a: Augmentation,
+    grid: Grid,
+    rng: np.random.Generator,
+    senses: Sequence[str],
+) -> list[Batch]:
+    """The same versions of the same frames for a network of each of the ``senses``."""
+    frames, draws = [], []
     for path in paths:
         frame = augment(load_frame(path), a, rng)
         frames.append(replace(frame, points=limit_points(frame.points, POINT_BUDGET, rng)))
-        flags.append(present(senses, a, rng.random()))
-    return collate(frames, flags, grid)
+        draws.append(rng.random())
+    return [collate(frames, [present(s, a, d) for d in draws], grid) for s in senses]

@@ -90,7 +90,7 @@ def depth_loss(
     place = depth_position(torch.where(visible, depth, torch.ones_like(depth)))
     low = place.floor()
     said = F.log_softmax(logits.float(), 1).permute(0, 2, 3, 1).reshape(-1)
-    base = torch.arange(batch).unsqueeze(1) * (height * width)
+    base = torch.arange(batch, device=said.device).unsqueeze(1) * (height * width)
     index = (base + nearest_cell(u, v, height, width)) * bins + low.long()
     share = place - low
     found = said[index] * (1.0 - share) + said[index + 1] * share

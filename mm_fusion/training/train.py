@@ -1,7 +1,8 @@
 """Training: ``mm_fusion train --frames DIR --out DIR``.
 
-Several processes each take their share of every batch and average their gradients (gloo); on a
-CPU that beats several threads in one process. Everything random follows from (seed, step, rank),
+On a CPU several processes each take their share of every batch and average their gradients (gloo),
+which beats several threads in one process; on a GPU one process learns, and the others prepare its
+batches. Everything random follows from (seed, step, rank),
 so a run that is stopped and taken up with ``--resume`` ends in the same weights as one that was
 not. ``--senses lidar`` and ``--senses camera`` train the network of one sense alone; ``--init``
 starts from their weights, or from any other checkpoint's. ``out`` receives ``checkpoint.pt`` (the
@@ -33,13 +34,23 @@ from mm_fusion.training.augment import NO_AUGMENTATION, Augmentation
 from mm_fusion.training.dataset import Batch, indices, make_batch
 from mm_fusion.training.encoders import LITE0
 from mm_fusion.training.frames import list_frames
+from mm_fusion.training.grid import Grid
 from mm_fusion.training.losses import Losses, losses
 from mm_fusion.training.network_torch import SENSES, FusionNet
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 LOG_EVERY_STEPS = 20
+DEVICES = ("auto", "cpu", "cuda")
 LATE_TRUNK_RATE = 0.3  # of the learning rate: what ImageNet taught is not to be lost
+
+
+def chosen_device(name: str) -> torch.device:
+    """Where to compute. Raises ConfigError where a GPU is asked for and PyTorch has none."""
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ConfigError("device cuda: PyTorch finds no CUDA GPU here (auto takes the CPU then)")
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,8 @@ class TrainSettings:
 
     steps: int = 4000
     batch: int = 8  # over all processes
-    workers: int = 2
+    workers: int = 2  # processes that learn (on a CPU) or prepare batches (for a GPU)
+    device: str = "auto"  # the GPU, where PyTorch finds one
     threads: int = 1
     seed: int = 0
     learning_rate: float = 2e-3
@@ -71,12 +83,19 @@ class TrainSettings:
         for name in ("steps", "batch", "workers", "threads", "decay_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.device not in DEVICES:
+            raise ConfigError(f"device must be one of {', '.join(DEVICES)}, not {self.device}")
         if self.senses not in SENSES:
             raise ConfigError(f"senses must be one of {', '.join(SENSES)}, not {self.senses}")
         if self.train_late_trunk and self.encoder != LITE0:
             raise ConfigError(f"train_late_trunk goes with the encoder {LITE0} only")
-        if self.batch % self.workers:
+        if self.batch % self.learners:
             raise ConfigError(f"batch {self.batch} must be a multiple of workers {self.workers}")
+
+    @property
+    def learners(self) -> int:
+        """Among how many processes a batch is divided."""
+        return 1 if chosen_device(self.device).type == "cuda" else self.workers
 
 
 @dataclass
@@ -120,7 +139,8 @@ def new_state(settings: TrainSettings, empty: bool = False) -> State:
         take_weights(net, Path(path))
     if not (settings.train_trunk or settings.fresh_encoder):
         net.freeze_trunk(but_late=settings.train_late_trunk)
-    net = net.to(memory_format=torch.channels_last)  # a quarter faster on CPUs
+    # a quarter faster on CPUs
+    net = net.to(chosen_device(settings.device), memory_format=torch.channels_last)
     learned = [p for p in net.parameters() if p.requires_grad]
     late_learns = settings.train_late_trunk and settings.senses != "lidar"
     slow = set(net.image.trunk.parameters()) if late_learns else set()
@@ -196,7 +216,8 @@ def restore(state: State, path: Path) -> None:
     """Take up the run that wrote ``path``."""
     saved = read_checkpoint(path)
     state.net.load_state_dict(saved["net"])
-    state.average = saved["average"]
+    for name, value in saved["average"].items():
+        state.average[name].copy_(value)
     state.optimizer.load_state_dict(saved["optimizer"])
     state.step, state.duration_s = saved["step"], saved["duration_s"]
 
@@ -220,18 +241,22 @@ def average_over_processes(net: nn.Module, workers: int) -> None:
 def update_average(state: State, decay: float) -> None:
     """Move the averaged weights towards the present ones; batch-norm statistics are copied."""
     keep = min(decay, (1.0 + state.step) / (10.0 + state.step))
+    slow: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     for name, value in state.net.state_dict().items():
         if value.dtype.is_floating_point and "running_" not in name:
-            state.average[name].lerp_(value, 1.0 - keep)
+            slow[0].append(state.average[name])
+            slow[1].append(value)
         else:
             state.average[name].copy_(value)
+    torch._foreach_lerp_(*slow, 1.0 - keep)  # one call for all: four hundred would cost a GPU
 
 
 def one_step(state: State, batch: Batch, settings: TrainSettings) -> Losses:
     """Forward, backward, average, update."""
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(settings, state.step) * group.get("share", 1.0)
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+    kind = next(state.net.parameters()).device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=settings.bfloat16):
         maps = state.net(
             batch.points,
             batch.images,
@@ -243,7 +268,7 @@ def one_step(state: State, batch: Batch, settings: TrainSettings) -> Losses:
     state.optimizer.zero_grad(set_to_none=True)
     value.total.backward()
     with torch.no_grad():
-        average_over_processes(state.net, settings.workers)
+        average_over_processes(state.net, settings.learners)
     norm = nn.utils.clip_grad_norm_(state.net.parameters(), settings.clip_norm)
     if not torch.isfinite(norm):
         raise StageError(f"step {state.step}: the gradient is not finite; training stopped")
@@ -254,26 +279,62 @@ def one_step(state: State, batch: Batch, settings: TrainSettings) -> Losses:
     return value
 
 
+class Steps(torch.utils.data.Dataset[Batch]):
+    """One process's share of every step, by the step's number."""
+
+    def __init__(self, paths: list[Path], settings: TrainSettings, grid: Grid, rank: int) -> None:
+        self._paths, self._settings, self._grid, self._rank = paths, settings, grid, rank
+        self._augmentation = Augmentation() if settings.augment else NO_AUGMENTATION
+
+    def __getitem__(self, step: int) -> Batch:
+        s, rank = self._settings, self._rank
+        share = s.batch // s.learners
+        numbers = indices(s.seed, step, len(self._paths), s.batch)
+        mine = [self._paths[n] for n in numbers[rank * share : (rank + 1) * share]]
+        rng = np.random.default_rng([s.seed, 2, step, rank])
+        return make_batch(mine, self._augmentation, self._grid, rng, s.senses)
+
+
 def batches(paths: list[Path], settings: TrainSettings, state: State, rank: int) -> Iterator[Batch]:
-    """This process's share of every remaining step, loaded one ahead in a thread."""
-    share = settings.batch // settings.workers
-    augmentation = Augmentation() if settings.augment else NO_AUGMENTATION
-    ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=2)
-    grid, first = state.net.grid, state.step
+    """This process's share of every remaining step, made ready meanwhile: by processes for a GPU,
+    else by a thread."""
+    steps = Steps(paths, settings, state.net.grid, rank)
+    remaining = range(state.step, settings.steps)
+    device = chosen_device(settings.device)
+    if device.type == "cpu":
+        yield from ahead(map(steps.__getitem__, remaining))
+        return
+    loader = torch.utils.data.DataLoader(
+        steps,
+        batch_size=None,
+        sampler=remaining,
+        num_workers=settings.workers,
+        collate_fn=as_it_is,
+        multiprocessing_context="spawn",
+    )
+    for batch in loader:
+        yield batch.tensors(lambda t: t.to(device, non_blocking=True))
+
+
+def as_it_is(batch: Batch) -> Batch:
+    """What a loader hands on: a batch is whole already."""
+    return batch
+
+
+def ahead(items: Iterator[Batch]) -> Iterator[Batch]:
+    """The items, made one ahead in a thread."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=2)
 
     def work() -> None:
         try:
-            for step in range(first, settings.steps):
-                numbers = indices(settings.seed, step, len(paths), settings.batch)
-                mine = [paths[n] for n in numbers[rank * share : (rank + 1) * share]]
-                rng = np.random.default_rng([settings.seed, 2, step, rank])
-                ready.put(make_batch(mine, augmentation, grid, rng, settings.senses))
+            for item in items:
+                ready.put(item)
+            ready.put(None)
         except BaseException as error:  # noqa: BLE001  (raised again in the training thread)
             ready.put(error)
 
     threading.Thread(target=work, daemon=True).start()
-    for _ in range(first, settings.steps):
-        item = ready.get()
+    while (item := ready.get()) is not None:
         if isinstance(item, BaseException):
             raise item
         yield item
@@ -305,9 +366,9 @@ def worker(
 ) -> None:
     """One training process; rank 0 also writes the log and the checkpoints."""
     torch.set_num_threads(settings.threads)
-    if settings.workers > 1:
+    if settings.learners > 1:
         dist.init_process_group(
-            "gloo", init_method=f"file://{meeting}", rank=rank, world_size=settings.workers
+            "gloo", init_method=f"file://{meeting}", rank=rank, world_size=settings.learners
         )
     state = new_state(settings, empty=resume)
     if resume:
@@ -326,7 +387,7 @@ def worker(
             save_checkpoint(out / CHECKPOINT, state, settings, len(paths))
             draw_curves(out / LOG)
             saved_s = state.duration_s
-    if settings.workers > 1:
+    if settings.learners > 1:
         dist.destroy_process_group()
 
 
@@ -344,14 +405,14 @@ def train(
         read_checkpoint(out / CHECKPOINT)
     else:
         (out / LOG).write_text("")
-    if settings.workers == 1:
+    if settings.learners == 1:
         worker(0, settings, paths, out, resume, "")
     else:
         with tempfile.TemporaryDirectory() as folder:
             torch.multiprocessing.spawn(
                 worker,
                 args=(settings, paths, out, resume, str(Path(folder) / "meeting")),
-                nprocs=settings.workers,
+                nprocs=settings.learners,
             )
     saved = read_checkpoint(out / CHECKPOINT)
     lines = (out / LOG).read_text().splitlines()
@@ -367,7 +428,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
     parser.add_argument("--steps", type=int, default=default.steps, help="optimiser steps in all")
     parser.add_argument("--batch", type=int, default=default.batch, help="frames per step")
-    parser.add_argument("--workers", type=int, default=default.workers, help="processes")
+    parser.add_argument(
+        *("--workers",),
+        type=int,
+        default=default.workers,
+        help="processes that learn (on a CPU) or prepare batches (for a GPU)",
+    )
+    parser.add_argument("--device", choices=DEVICES, default=default.device)
     parser.add_argument("--threads", type=int, default=default.threads, help="threads in each")
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
@@ -402,6 +469,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         steps=args.steps,
         batch=args.batch,
         workers=args.workers,
+        device=args.device,
         threads=args.threads,
         seed=args.seed,
         learning_rate=args.learning_rate,
