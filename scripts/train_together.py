@@ -33,7 +33,7 @@ from mm_fusion.training.augment import Augmentation
 from mm_fusion.training.dataset import Batch, make_batches
 from mm_fusion.training.grid import Grid
 from mm_fusion.training.network_torch import SENSES
-from mm_fusion.training.train import TrainSettings
+from mm_fusion.training.settings import DEVICES, TrainSettings, chosen_device
 
 LOOK_S = 3.0  # between looks for new frames
 DECAY_SHARE = 0.65  # of the time, at its end
@@ -102,7 +102,7 @@ def learn(name: str, plan: Plan, ready: Any, together: Any) -> None:
     (out / train.LOG).write_text("")
     state = train.new_state(settings)
     state.net.train()
-    device = train.chosen_device(settings.device)
+    device = chosen_device(settings.device)
     together.wait()  # for the slowest of them to have its weights
     begun_s, saved_s = time.monotonic(), 0.0
 
@@ -207,7 +207,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--batch", type=int, default=16, help="frames per step (16)")
     made.add_argument("--learning-rate", type=float, default=2e-3)
     made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--device", choices=train.DEVICES, default="auto")
+    made.add_argument("--device", choices=DEVICES, default="auto")
     made.add_argument("--train-late-trunk", action="store_true", help="as for mm_fusion train")
     for name in SENSES:
         what = f"checkpoints from which the {name} network starts"

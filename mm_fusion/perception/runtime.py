@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,15 +252,19 @@ class Binding:
 # ---------------------------------------------------------------------- page-locked memory
 
 CUDART = ("libcudart.so.13", "libcudart.so.12")
+# Smaller ones share their pages with others, of which each page can be locked once only.
+LOCKED_FROM_BYTES = 65_536
 
 
 def page_lock(
     arrays: Arrays, load: Callable[[str], Any] = ctypes.CDLL, names: Sequence[str] = CUDART
 ) -> str:
-    """Lock the arrays' pages, so that the GPU fetches them itself; answers why not, "" if it did.
+    """Lock the large arrays' pages, so that the GPU fetches them itself; answers why not, "" if it
+    did. They are unlocked as their memory is freed: whoever gets it next may want to lock it.
 
-    They stay locked as long as the process lives, so the caller must keep them. From the CUDA
-    Runtime API: cudaHostRegister(pointer, size, flags), 0 for success.
+    From the CUDA Runtime API: cudaHostRegister(pointer, size, flags) and cudaHostUnregister, 0 for
+    success. An error stays as the last one until somebody asks for it, and would be taken for the
+    network's: so it is asked for.
     """
     library = None
     for name in names:
@@ -271,11 +276,28 @@ def page_lock(
     if library is None:
         return f"none of {', '.join(names)} can be loaded"
     for name, array in arrays.items():
+        if array.nbytes < LOCKED_FROM_BYTES:
+            continue
         pointer, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
         code = int(library.cudaHostRegister(pointer, size, ctypes.c_uint(0)))
         if code != 0:
+            library.cudaGetLastError()
             return f"cudaHostRegister answers {code} for {name}"
+        # not at the interpreter's end, when CUDA has gone and its memory with it
+        weakref.finalize(_owner(array), _unlock, library, pointer).atexit = False
     return ""
+
+
+def _unlock(library: Any, pointer: ctypes.c_void_p) -> None:
+    if library.cudaHostUnregister(pointer) != 0:
+        library.cudaGetLastError()
+
+
+def _owner(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array whose memory this one looks at."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def file_bytes(path: Path) -> bytes:

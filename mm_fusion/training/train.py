@@ -14,88 +14,30 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from mm_fusion.errors import ConfigError, StageError
+from mm_fusion.errors import StageError
 from mm_fusion.evaluation.curves import draw_curves
-from mm_fusion.training.augment import NO_AUGMENTATION, Augmentation
-from mm_fusion.training.dataset import Batch, indices, make_batch
+from mm_fusion.training.dataset import Batch
 from mm_fusion.training.encoders import LITE0
 from mm_fusion.training.frames import list_frames
-from mm_fusion.training.grid import Grid
+from mm_fusion.training.loading import batches
 from mm_fusion.training.losses import Losses, losses
 from mm_fusion.training.network_torch import SENSES, FusionNet
+from mm_fusion.training.settings import DEVICES, TrainSettings, chosen_device
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 LOG_EVERY_STEPS = 20
-DEVICES = ("auto", "cpu", "cuda")
 LATE_TRUNK_RATE = 0.3  # of the learning rate: what ImageNet taught is not to be lost
-
-
-def chosen_device(name: str) -> torch.device:
-    """Where to compute. Raises ConfigError where a GPU is asked for and PyTorch has none."""
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ConfigError("device cuda: PyTorch finds no CUDA GPU here (auto takes the CPU then)")
-    return torch.device("cuda" if there and name != "cpu" else "cpu")
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Everything that decides the outcome of a run."""
-
-    steps: int = 4000
-    batch: int = 8  # over all processes
-    workers: int = 2  # processes that learn (on a CPU) or prepare batches (for a GPU)
-    device: str = "auto"  # the GPU, where PyTorch finds one
-    threads: int = 1
-    seed: int = 0
-    learning_rate: float = 2e-3
-    warmup_steps: int = 100
-    decay_steps: int = 1500  # the rate falls to nothing over the last so many steps
-    weight_decay: float = 0.01
-    clip_norm: float = 20.0
-    ema: float = 0.995
-    bfloat16: bool = True
-    augment: bool = True
-    checkpoint_s: float = 120.0
-    senses: str = "fused"
-    encoder: str = LITE0
-    fresh_encoder: bool = False
-    train_trunk: bool = False  # ImageNet's features serve as they are, and see real streets too
-    train_late_trunk: bool = False  # only what comes after stride 8 learns, and slowly
-    init: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "workers", "threads", "decay_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.device not in DEVICES:
-            raise ConfigError(f"device must be one of {', '.join(DEVICES)}, not {self.device}")
-        if self.senses not in SENSES:
-            raise ConfigError(f"senses must be one of {', '.join(SENSES)}, not {self.senses}")
-        if self.train_late_trunk and self.encoder != LITE0:
-            raise ConfigError(f"train_late_trunk goes with the encoder {LITE0} only")
-        if self.batch % self.learners:
-            raise ConfigError(f"batch {self.batch} must be a multiple of workers {self.workers}")
-
-    @property
-    def learners(self) -> int:
-        """Among how many processes a batch is divided."""
-        return 1 if chosen_device(self.device).type == "cuda" else self.workers
 
 
 @dataclass
@@ -279,67 +221,6 @@ def one_step(state: State, batch: Batch, settings: TrainSettings) -> Losses:
     return value
 
 
-class Steps(torch.utils.data.Dataset[Batch]):
-    """One process's share of every step, by the step's number."""
-
-    def __init__(self, paths: list[Path], settings: TrainSettings, grid: Grid, rank: int) -> None:
-        self._paths, self._settings, self._grid, self._rank = paths, settings, grid, rank
-        self._augmentation = Augmentation() if settings.augment else NO_AUGMENTATION
-
-    def __getitem__(self, step: int) -> Batch:
-        s, rank = self._settings, self._rank
-        share = s.batch // s.learners
-        numbers = indices(s.seed, step, len(self._paths), s.batch)
-        mine = [self._paths[n] for n in numbers[rank * share : (rank + 1) * share]]
-        rng = np.random.default_rng([s.seed, 2, step, rank])
-        return make_batch(mine, self._augmentation, self._grid, rng, s.senses)
-
-
-def batches(paths: list[Path], settings: TrainSettings, state: State, rank: int) -> Iterator[Batch]:
-    """This process's share of every remaining step, made ready meanwhile: by processes for a GPU,
-    else by a thread."""
-    steps = Steps(paths, settings, state.net.grid, rank)
-    remaining = range(state.step, settings.steps)
-    device = chosen_device(settings.device)
-    if device.type == "cpu":
-        yield from ahead(map(steps.__getitem__, remaining))
-        return
-    loader = torch.utils.data.DataLoader(
-        steps,
-        batch_size=None,
-        sampler=remaining,
-        num_workers=settings.workers,
-        collate_fn=as_it_is,
-        multiprocessing_context="spawn",
-    )
-    for batch in loader:
-        yield batch.tensors(lambda t: t.to(device, non_blocking=True))
-
-
-def as_it_is(batch: Batch) -> Batch:
-    """What a loader hands on: a batch is whole already."""
-    return batch
-
-
-def ahead(items: Iterator[Batch]) -> Iterator[Batch]:
-    """The items, made one ahead in a thread."""
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=2)
-
-    def work() -> None:
-        try:
-            for item in items:
-                ready.put(item)
-            ready.put(None)
-        except BaseException as error:  # noqa: BLE001  (raised again in the training thread)
-            ready.put(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    while (item := ready.get()) is not None:
-        if isinstance(item, BaseException):
-            raise item
-        yield item
-
-
 def log_line(out: Path, state: State, settings: TrainSettings, value: Losses) -> None:
     """One JSON line to the log and one line to the terminal."""
     line = {
@@ -376,7 +257,7 @@ def worker(
     state.net.train()
     began = time.monotonic() - state.duration_s
     saved_s = state.duration_s
-    for batch in batches(paths, settings, state, rank):
+    for batch in batches(paths, settings, state.net.grid, rank, state.step):
         value = one_step(state, batch, settings)
         state.duration_s = time.monotonic() - began
         if rank != 0:

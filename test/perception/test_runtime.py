@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 
 import numpy as np
 import pytest
@@ -126,18 +127,35 @@ class Cudart:
     """A CUDA runtime that writes down what it is asked."""
 
     def __init__(self, answer: int = 0) -> None:
-        self.asked: list[tuple[int, int]] = []
+        self.locked: dict[int, int] = {}
+        self.errors_taken = 0
         self._answer = answer
 
     def cudaHostRegister(self, pointer, size, flags):
         assert flags.value == 0
-        self.asked.append((pointer.value, size.value))
+        if self._answer == 0:
+            self.locked[pointer.value] = size.value
+        return self._answer
+
+    def cudaHostUnregister(self, pointer):
+        del self.locked[pointer.value]
+        return 0
+
+    def cudaGetLastError(self):
+        self.errors_taken += 1
         return self._answer
 
 
-def test_pages_are_locked_by_the_cuda_runtime():
-    arrays = {"points": np.zeros((10, 5), np.float32), "images": np.zeros(7, np.uint8)}
-    cudart, tried = Cudart(), []
+def made_arrays():
+    return {
+        "points": np.zeros((40_000, 5), np.float32),
+        "images": np.zeros(100_000, np.uint8).reshape(100, 1000),
+        "has_points": np.zeros(1, np.float32),
+    }
+
+
+def test_large_arrays_are_locked_by_the_cuda_runtime():
+    arrays, cudart, tried = made_arrays(), Cudart(), []
 
     def load(name):
         tried.append(name)
@@ -147,8 +165,26 @@ def test_pages_are_locked_by_the_cuda_runtime():
 
     assert page_lock(arrays, load) == ""
     assert tried == ["libcudart.so.13", "libcudart.so.12"]
-    assert cudart.asked == [(a.ctypes.data, a.nbytes) for a in arrays.values()]
-    assert page_lock(arrays, lambda _: Cudart(1)) == "cudaHostRegister answers 1 for points"
+    large = [arrays["points"], arrays["images"]]
+    assert cudart.locked == {a.ctypes.data: a.nbytes for a in large}
+
+
+def test_pages_are_unlocked_with_their_memory():
+    arrays, cudart = made_arrays(), Cudart()
+    page_lock(arrays, lambda _: cudart)
+    view = arrays["images"].T
+    del arrays
+    gc.collect()
+    assert list(cudart.locked) == [view.ctypes.data]
+    del view
+    gc.collect()
+    assert not cudart.locked
+
+
+def test_an_error_of_locking_does_not_stay_behind():
+    cudart = Cudart(712)
+    assert page_lock(made_arrays(), lambda _: cudart) == "cudaHostRegister answers 712 for points"
+    assert cudart.errors_taken == 1
 
 
 def test_without_the_cuda_runtime_it_says_so():

@@ -93,6 +93,16 @@ def test_project_marks_what_the_image_does_not_show(point: list[float]) -> None:
     assert v.item() == 0.0
 
 
+def test_project_is_not_rounded_where_the_network_computes_in_halves() -> None:
+    # bfloat16 has 8 bits: 37.3 m would become 37.25, and 319.5 pixels 320
+    point = torch.tensor([[[37.3, 2.1, 0.6]]])
+    with torch.autocast("cpu", torch.bfloat16):
+        u, v, depth, _ = project(point, CAMERA)
+    assert depth.item() == pytest.approx(37.3, rel=1e-6)
+    assert u.item() == pytest.approx(319.5 - 375.0 * 2.1 / 37.3, rel=1e-6)
+    assert v.item() == pytest.approx(191.5 + 450.0 * 1.0 / 37.3, rel=1e-6)
+
+
 def test_ground_hint_is_the_depth_of_projected_ground(frame: Frame) -> None:
     matrix = torch.from_numpy(frame.pixel_from_base)[None]
     hint = ground_hint(matrix, 48, 80)[0]

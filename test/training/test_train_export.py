@@ -18,9 +18,15 @@ from mm_fusion.errors import ConfigError, StageError
 from mm_fusion.perception.network import FusionNetwork
 from mm_fusion.training import export as exporting
 from mm_fusion.training import train as training
+from mm_fusion.training.augment import Augmentation
+from mm_fusion.training.dataset import Batch, make_batch
 from mm_fusion.training.encoders import EfficientNetLite0
-from mm_fusion.training.network_torch import DeployedNet
-from mm_fusion.training.train import TrainSettings, learning_rate, read_checkpoint, train
+from mm_fusion.training.grid import Grid
+from mm_fusion.training.loading import Steps, prepared
+from mm_fusion.training.losses import losses
+from mm_fusion.training.network_torch import SENSES, DeployedNet, FusionNet
+from mm_fusion.training.settings import DEVICES, TrainSettings, chosen_device
+from mm_fusion.training.train import learning_rate, read_checkpoint, train
 
 SHORT = TrainSettings(
     steps=4, batch=2, workers=1, warmup_steps=2, decay_steps=1, learning_rate=1e-3, seed=11
@@ -80,6 +86,54 @@ def test_two_processes_train_one_network(
     result = train(write_frames(3), tmp_path / "run", replace(SHORT, steps=2, workers=2))
     assert result.steps == 2
     assert np.isfinite(result.loss)
+
+
+def tensors_of(batch: Batch) -> list[torch.Tensor]:
+    """All of them, rows that are no points as zeros."""
+    found: list[torch.Tensor] = []
+    batch.tensors(lambda t: found.append(t.nan_to_num()) or t)
+    return found
+
+
+def test_processes_prepare_what_a_step_would_load(write_frames: Callable[[int], Path]) -> None:
+    # GIVEN what a GPU's batches come from WHEN processes prepare them THEN they are the same ones
+    steps = Steps(sorted(write_frames(3).glob("*.npz")), SHORT, Grid(), 0)
+    for step, batch in zip((1, 2), prepared(steps, range(1, 3), 2), strict=True):
+        made, same = tensors_of(batch), tensors_of(steps[step])
+        assert len(made) == len(same) == 11
+        assert all(torch.equal(a, b) for a, b in zip(made, same, strict=True))
+
+
+def test_a_gpu_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert chosen_device("auto").type == "cpu"
+    with pytest.raises(ConfigError, match="device cuda: PyTorch finds no CUDA GPU"):
+        chosen_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [chosen_device(name).type for name in DEVICES] == ["cuda", "cpu", "cuda"]
+    # there a batch is not divided
+    assert TrainSettings(batch=3, workers=2).learners == 1
+    with pytest.raises(ConfigError, match="device must be one of auto, cpu, cuda, not gpu"):
+        TrainSettings(device="gpu")
+
+
+@pytest.mark.parametrize("senses", SENSES)
+def test_nothing_is_left_on_the_cpu(
+    senses: str, write_frames: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a network and a batch on a device of its own (one without memory: all have it) WHEN it
+    # learns THEN no tensor of another device comes in, which PyTorch would refuse
+    paths = sorted(write_frames(2).glob("*.npz"))
+    batch = make_batch(paths, Augmentation(), Grid(), np.random.default_rng(0), senses)
+    far = batch.tensors(lambda t: t.to("meta"))
+    net = FusionNet(senses=senses).to("meta").train()
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda _: False)
+    maps = net(far.points, far.images, far.pixel_from_base, far.has_points, far.has_image)
+    value = losses(maps, far)
+    value.total.backward()
+    assert value.total.device.type == "meta"
+    assert {p.grad.device.type for p in net.parameters() if p.grad is not None} == {"meta"}
 
 
 def test_learning_rate_rises_stays_and_falls() -> None:
