@@ -103,14 +103,15 @@ def learn(name: str, plan: Plan, ready: Any, together: Any) -> None:
     state = train.new_state(settings)
     state.net.train()
     device = chosen_device(settings.device)
-    together.wait()  # for the slowest of them to have its weights
+    batch: Batch | None = ready.get()
+    together.wait()  # the time begins when the slowest of them has its weights and frames
     begun_s, saved_s = time.monotonic(), 0.0
 
     def save() -> None:
         spent, count = replace(settings, steps=state.step), len(frames_now(plan.frames))
         train.save_checkpoint(out / train.CHECKPOINT, state, spent, count)
 
-    while (batch := next_batch(ready, begun_s + plan.seconds)) is not None:
+    while batch is not None:
         state.duration_s = time.monotonic() - begun_s
         now = at_share(settings, state.step, state.duration_s / plan.seconds)
         value = train.one_step(state, batch.tensors(lambda t: t.to(device)), now)
@@ -119,6 +120,7 @@ def learn(name: str, plan: Plan, ready: Any, together: Any) -> None:
         if state.duration_s - saved_s > SAVE_EVERY_S:
             save()
             saved_s = state.duration_s
+        batch = next_batch(ready, begun_s + plan.seconds)
     save()
 
 
