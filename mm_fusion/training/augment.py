@@ -42,8 +42,8 @@ class Augmentation:
     photometric: float = 0.25
     bad_picture_probability: float = 0.15
     blank_picture_probability: float = 0.03
-    no_image_probability: float = 0.06
-    no_points_probability: float = 0.06
+    no_image_probability: float = 0.1
+    no_points_probability: float = 0.27
 
 
 NO_AUGMENTATION = Augmentation(**dict.fromkeys((f.name for f in fields(Augmentation)), 0.0))
