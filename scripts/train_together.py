@@ -13,8 +13,11 @@ OUT/camera receive what ``mm_fusion train`` writes; ``mm_fusion export`` goes on
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import queue
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +29,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from mm_fusion.cli.processes import end_at_once
 from mm_fusion.errors import MmFusionError, StageError
 from mm_fusion.training import train
 from mm_fusion.training.augment import Augmentation
@@ -182,7 +184,15 @@ def simulators(args: argparse.Namespace) -> subprocess.Popen[bytes] | None:
         return None
     command = [sys.executable, "-m", "mm_fusion.cli.main", "dataset", "--sim"]
     command += ["--frames", str(ENDLESS), "--seed", str(args.seed), "--out", str(args.frames[0])]
-    return subprocess.Popen([*command, "--workers", str(args.simulators)])
+    command += ["--workers", str(args.simulators)]
+    return subprocess.Popen(command, start_new_session=True)
+
+
+def end_with_workers(source: subprocess.Popen[bytes]) -> None:
+    """Kill a command and the processes that it started; it is the first of its session."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(source.pid, signal.SIGKILL)
+    source.wait()
 
 
 def await_frames(folders: Sequence[Path], source: subprocess.Popen[bytes] | None) -> None:
@@ -248,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     finally:
         if source is not None:
-            end_at_once(source)
+            end_with_workers(source)
     return 0
 
 

@@ -2,11 +2,11 @@
 
 On a CPU several processes each take their share of every batch and average their gradients (gloo),
 which beats several threads in one process; on a GPU one process learns, and the others prepare its
-batches. Everything random follows from (seed, step, rank),
-so a run that is stopped and taken up with ``--resume`` ends in the same weights as one that was
-not. ``--senses lidar`` and ``--senses camera`` train the network of one sense alone; ``--init``
-starts from their weights, or from any other checkpoint's. ``out`` receives ``checkpoint.pt`` (the
-last one, replaced whole), ``log.jsonl`` and ``curves.png``.
+batches. Everything random follows from (seed, step, rank), so a run that is stopped and taken up
+with ``--resume`` ends, on a CPU, in the same weights as one that was not. ``--senses lidar`` and
+``--senses camera`` train the network of one sense alone; ``--init`` starts from their weights, or
+from any other checkpoint's. ``out`` receives ``checkpoint.pt`` (the last one, replaced whole),
+``log.jsonl`` and ``curves.png``.
 """
 
 from __future__ import annotations

@@ -50,8 +50,9 @@ def depth_position(depth: Tensor) -> Tensor:
 
 
 def unrounded(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Products within stay float32 where autocast would round them: bfloat16 moves a pixel by
-    several, and a point 30 m away by 6 cm. Elsewhere (in an export) nothing is changed."""
+    """Products within stay float32 where autocast would round them: bfloat16 moves a point 30 m
+    away by up to 6 cm, and where it projects to by one to two pixels. Elsewhere (in an export)
+    nothing is changed."""
     kind = tensor.device.type
     if not torch.is_autocast_enabled(kind):
         return nullcontext()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,17 @@ def test_two_networks_learn_until_the_time_is_over(
         assert saved["settings"]["senses"] == name
         assert saved["settings"]["steps"] == saved["step"] == told[name]["step"] >= 1
         assert told[name]["frames"] == 3
+
+
+def test_the_workers_of_a_command_end_with_it(script: ModuleType) -> None:
+    # GIVEN a command that started another WHEN it is ended THEN the other has let go of the pipe
+    words = ["sh", "-c", "sleep 600 & echo begun; wait"]
+    source = subprocess.Popen(words, start_new_session=True, stdout=subprocess.PIPE)
+    assert source.stdout is not None
+    assert source.stdout.readline() == b"begun\n"
+    script.end_with_workers(source)
+    assert source.stdout.read() == b""
+    script.end_with_workers(source)  # whoever has ended already is no error
 
 
 def test_too_few_frames_are_an_error(
