@@ -8,6 +8,7 @@ some kilobytes of a picture of megabytes.
 from __future__ import annotations
 
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -64,16 +65,20 @@ class PictureWatch:
         return ""
 
 
-def picture_mark(frame: CameraFrame) -> int:
-    """A number that differs where pictures do."""
-    return zlib.crc32(_sample(frame).data)
+class Look(NamedTuple):
+    """What a sample of a picture tells."""
+
+    mark: int  # differs where pictures do
+    black: bool  # all over; what is compressed does not tell
 
 
-def is_black(frame: CameraFrame) -> bool:
-    """Whether a picture that is not compressed is black all over, as far as a sample tells."""
-    if frame.encoding in COMPRESSED:
-        return False
+def look_at(frame: CameraFrame) -> Look:
+    """A sample of a picture, taken once for both."""
     sample = _sample(frame)
+    return Look(zlib.crc32(sample.data), frame.encoding not in COMPRESSED and _is_black(sample))
+
+
+def _is_black(sample: U8) -> bool:
     return max(sample.reshape(-1)[::FEW].tobytes()) <= BLACK and int(sample.max()) <= BLACK
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from mm_fusion.geometry import RigidTransform
-from mm_fusion.health.pictures import is_black, picture_mark
+from mm_fusion.health.pictures import look_at
 from mm_fusion.perception.deskew import MotionBuffer
 from mm_fusion.samples import NS_PER_S, CameraFrame, Reason, Rejection, SyncedSet
 
@@ -55,11 +55,9 @@ class StillPictures:
         for slot, frame in enumerate(synced.cameras):
             if frame is not None:
                 offset_ns = synced.dt_ns.get(frame.sensor, frame.stamp_ns - synced.stamp_ns)
-                why, reason = (
-                    self._why_not(frame, synced.stamp_ns + offset_ns, motion),
-                    Reason.STALE,
-                )
-                if is_black(frame):
+                look, reason = look_at(frame), Reason.STALE
+                why = self._why_not(frame, look.mark, synced.stamp_ns + offset_ns, motion)
+                if look.black:
                     why, reason = "a black picture: covered, or not exposed", Reason.BLANK
                 if why:
                     refused[slot] = Rejection(frame.sensor, frame.stamp_ns, reason, why)
@@ -68,9 +66,11 @@ class StillPictures:
         left = tuple(None if n in refused else f for n, f in enumerate(synced.cameras))
         return replace(synced, cameras=left), list(refused.values())
 
-    def _why_not(self, frame: CameraFrame, exposure_ns: int, motion: MotionBuffer) -> str:
-        """Why a picture is not to be used, "" where it is."""
-        mark, first = picture_mark(frame), self._first.get(frame.sensor)
+    def _why_not(
+        self, frame: CameraFrame, mark: int, exposure_ns: int, motion: MotionBuffer
+    ) -> str:
+        """Why a picture is not to be used for its age, "" where it is."""
+        first = self._first.get(frame.sensor)
         if first is None or first.mark != mark:
             self._first[frame.sensor] = _First(mark, exposure_ns)
             return ""
