@@ -5,9 +5,10 @@
 
 Made for one GPU with many CPU cores: some processes simulate frames all the while, some load them
 and bend them once for all three networks, and each network learns in a process of its own. So all
-have the same budget by construction: the same versions of the same frames, as many steps. The rate
-falls over the last part of the time, however many steps go into it. OUT/fused, OUT/lidar and
-OUT/camera receive what ``mm_fusion train`` writes; ``mm_fusion export`` goes on from there.
+have the same budget by construction: the same versions of the same frames, in as many steps, a few
+at the end aside. The rate falls over the last part of the time, however many steps go into it.
+OUT/fused, OUT/lidar and OUT/camera receive what ``mm_fusion train`` writes; ``mm_fusion export``
+goes on from there.
 """
 
 from __future__ import annotations
@@ -66,12 +67,12 @@ def load(rank: int, plan: Plan, queues: list[Any], over: Any) -> None:
     torch.set_num_threads(1)
     step, paths, looked_s = rank, [], -LOOK_S
     settings = list(plan.settings.values())
+    senses = [s.senses for s in settings]
     while not over.is_set():
         if time.monotonic() - looked_s > LOOK_S:
             paths, looked_s = frames_now(plan.frames), time.monotonic()
         rng = np.random.default_rng([settings[0].seed, 3, step])
         mine = [paths[n] for n in rng.integers(0, len(paths), settings[0].batch)]
-        senses = [s.senses for s in settings]
         for ready, batch in zip(
             queues, make_batches(mine, Augmentation(), Grid(), rng, senses), strict=True
         ):
