@@ -60,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cores = os.cpu_count() or 1
     parser.add_argument("--workers", type=int, default=cores, help=f"processes ({cores})")
     parser.add_argument(
-        "--pixels", type=int, default=150_000, help="of a stored picture, about (150000)"
+        "--pixels",
+        type=int,
+        help="of a stored picture, about (250000 simulated ones; real ones are shrunk to 500000)",
     )
     one = parser.add_argument_group("simulated frames; every frame draws what is not given")
     one.add_argument("--lidar", choices=tuple(DEVICES), help="one device for all")
@@ -129,26 +131,29 @@ def _tell(folder: Path, result: dict[str, Any], as_json: bool) -> int:
 def _plan(args: argparse.Namespace) -> tuple[dict[str, Any], list[Any], int]:
     """What the set is made of, its jobs, and how many frames it will have (as far as is known)."""
     from mm_fusion.datasets import writing
-    from mm_fusion.sim.rigs import Wanted
+    from mm_fusion.datasets.pictures import STORED_PIXELS
+    from mm_fusion.sim.rigs import PIXELS, Wanted
 
     limit = args.frames or sys.maxsize
     night = True if args.night else False if args.day else None
+    simulated = PIXELS if args.pixels is None else args.pixels
     wanted = Wanted(
-        args.lidar or "", args.weather or "", night, args.pixels, args.previous, args.country
+        args.lidar or "", args.weather or "", night, simulated, args.previous, args.country
     )
     if args.sim:
         total = args.frames or 1000
         options = writing.options_of("sim", seed=args.seed, wanted=wanted)
         return options, writing.sim_jobs(total, args.seed, wanted), total
-    if wanted != Wanted(pixels=args.pixels):
+    if wanted != Wanted(pixels=simulated):
         raise ConfigError(
             "--lidar, --weather, --night, --day, --country and --previous go with --sim only"
         )
+    pixels = STORED_PIXELS if args.pixels is None else args.pixels
     if args.bag is not None:
-        options = writing.options_of("bag", bag=args.bag.resolve(), pixels=args.pixels)
-        jobs: list[Any] = [writing.BagJob(args.bag, load_config(args), args.pixels, limit)]
+        options = writing.options_of("bag", bag=args.bag.resolve(), pixels=pixels)
+        jobs: list[Any] = [writing.BagJob(args.bag, load_config(args), pixels, limit)]
         return options, jobs, args.frames or 1
     kind, folder = ("kitti", args.kitti) if args.kitti else ("nuscenes", args.nuscenes)
-    options = writing.options_of(kind, folder=folder.resolve(), pixels=args.pixels)
-    parts = writing.folder_jobs(kind, folder, limit, args.pixels)
+    options = writing.options_of(kind, folder=folder.resolve(), pixels=pixels)
+    parts = writing.folder_jobs(kind, folder, limit, pixels)
     return options, list(parts), sum(len(part.frames) for part in parts)

@@ -13,6 +13,8 @@ from mm_fusion.errors import StageError
 F64 = npt.NDArray[np.float64]
 U8 = npt.NDArray[np.uint8]
 
+STORED_PIXELS = 500_000  # more than the network takes, and than KITTI's camera has
+
 
 def read_picture(path: Path) -> U8:
     """A picture file as RGB [H,W,3]. Raises StageError, naming it, where it cannot be read."""

@@ -19,7 +19,7 @@ from mm_fusion.sim.weather import KINDS, Weather
 F64 = npt.NDArray[np.float64]
 Rng = np.random.Generator
 
-PIXELS = 150_000
+PIXELS = 250_000  # as many as the network takes: with fewer people look like posts
 _DEVICE_SHARE = {
     "vlp16": 0.12,
     "hdl32e": 0.14,

@@ -55,9 +55,9 @@ def augment(frame: Frame, a: Augmentation, rng: Rng) -> Frame:
         frame = flip(frame)
     yaw = rng.uniform(-a.yaw_rad, a.yaw_rad)
     scale = rng.uniform(1.0 - a.scale, 1.0 + a.scale)
-    frame = turn(frame, yaw, scale, rng.normal(0.0, a.height_m) if a.height_m > 0 else 0.0)
-    if a.pitch_rad > 0.0:
-        frame = tilt(frame, *rng.normal(0.0, a.pitch_rad, 2))
+    height = rng.normal(0.0, a.height_m) if a.height_m > 0.0 else 0.0
+    pitch, roll = rng.normal(0.0, a.pitch_rad, 2) if a.pitch_rad > 0.0 else (0.0, 0.0)
+    frame = move(frame, yaw, scale, height, pitch, roll)
     shift = np.eye(3, dtype=np.float32)
     shift[:2, 2] = rng.normal(0.0, 1.0, 2) * a.calibration_px
     frame = replace(frame, pixel_from_base=shift @ frame.pixel_from_base)
@@ -93,31 +93,31 @@ def flip(frame: Frame) -> Frame:
     )
 
 
-def turn(frame: Frame, yaw_rad: float, scale: float, height_m: float) -> Frame:
-    """Turn the world about z, scale it and lift it, under an image that stays as it is."""
-    c, s = np.cos(yaw_rad), np.sin(yaw_rad)
-    new_from_old = np.eye(4)
-    new_from_old[:3, :3] = scale * np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-    new_from_old[2, 3] = height_m
+def move(
+    frame: Frame,
+    yaw_rad: float = 0.0,
+    scale: float = 1.0,
+    height_m: float = 0.0,
+    pitch_rad: float = 0.0,
+    roll_rad: float = 0.0,
+) -> Frame:
+    """Turn the world about z, scale it and lift it, then tilt it a little about y and x (a base
+    frame that is not quite level), under an image that stays as it is."""
+    c, s = scale * np.cos(yaw_rad), scale * np.sin(yaw_rad)
+    turned = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, scale, height_m], [0, 0, 0, 1.0]])
+    tilted = np.eye(4)
+    tilted[0, 2], tilted[2, 0] = pitch_rad, -pitch_rad
+    tilted[1, 2], tilted[2, 1] = -roll_rad, roll_rad
+    new_from_old = tilted @ turned
+    linear = new_from_old[:3, :3].astype(np.float32)
+    shift = new_from_old[:3, 3].astype(np.float32)
+    rows = np.eye(5, dtype=np.float32)  # whole rows at once are quicker than three columns
+    rows[:3, :3] = linear
+    points = frame.points @ rows.T
+    points[:, :3] += shift
     boxes = frame.boxes.copy()
     boxes[:, 3:6] *= scale
     boxes[:, 6] += yaw_rad
-    return _moved(frame, boxes, new_from_old)
-
-
-def tilt(frame: Frame, pitch_rad: float, roll_rad: float) -> Frame:
-    """Tilt the world a little about y and x: a base frame that is not quite level."""
-    new_from_old = np.eye(4)
-    new_from_old[0, 2], new_from_old[2, 0] = pitch_rad, -pitch_rad
-    new_from_old[1, 2], new_from_old[2, 1] = -roll_rad, roll_rad
-    return _moved(frame, frame.boxes.copy(), new_from_old)
-
-
-def _moved(frame: Frame, boxes: F32, new_from_old: npt.NDArray[np.float64]) -> Frame:
-    linear = new_from_old[:3, :3].astype(np.float32)
-    shift = new_from_old[:3, 3].astype(np.float32)
-    points = frame.points.copy()
-    points[:, :3] = points[:, :3] @ linear.T + shift
     boxes[:, :3] = boxes[:, :3] @ linear.T + shift
     boxes[:, 7:9] = boxes[:, 7:9] @ linear[:2, :2].T
     projection = frame.pixel_from_base @ np.linalg.inv(new_from_old)

@@ -33,7 +33,7 @@ class Batch:
     looked_from: torch.Tensor  # as pixel_from_base, and true where that is believed wrongly
     has_points: torch.Tensor
     has_image: torch.Tensor
-    segmentation: torch.Tensor  # i64 [B,H/8,W/8]
+    segmentation: torch.Tensor  # i64 [B,H/4,W/4]
     targets: Targets
 
     def tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:

@@ -4,7 +4,7 @@ The files are those of ``mm_fusion.datasets.frame``. Here they become what the n
 ``points`` f32 [N,5] and ``pixel_from_base`` f32 [3,4] as in its contract, ``image`` u8 [H,W,3] RGB
 of the network's size, ``boxes`` f32 [M,9], ``labels`` i64 [M] (-1: neither demanded nor punished),
 ``num_points`` and ``num_pixels`` i32 [M] (how much of each object the sensors really see) and
-``seg`` u8 [H/8,W/8], class ids at stride 8 (0 background, 255 not known).
+``seg`` u8 [H/4,W/4], class ids at stride 4 (0 background, 255 not known).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mm_fusion.training.views import IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX
 
 F32 = npt.NDArray[np.float32]
 CLASSES = ("car", "pedestrian", "cyclist")
-SEG_STRIDE = 8
+SEG_STRIDE = 4
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def frame_of(stored: LabelledFrame) -> Frame:
 
 
 def paint_classes(classes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The class map in the size the network paints it: the class that fills at least a sixth of a
+    """The class map in the size the network paints it: the class that fills at least a quarter of a
     cell, most of all that do; else 0. All 255 where nothing is known."""
     shape = (IMAGE_HEIGHT_PX // SEG_STRIDE, IMAGE_WIDTH_PX // SEG_STRIDE)
     if not classes.size:
@@ -103,4 +103,4 @@ def paint_classes(classes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         for c in range(1, len(CLASSES) + 1)
     ]
     best = np.argmax(shares, axis=0)
-    return np.where(np.max(shares, axis=0) >= 1 / 6, best + 1, 0).astype(np.uint8)
+    return np.where(np.max(shares, axis=0) >= 1 / 4, best + 1, 0).astype(np.uint8)

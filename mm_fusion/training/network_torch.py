@@ -329,7 +329,7 @@ class Maps:
     heat: Tensor  # [B,3,nx,ny] logits
     boxes: Tensor  # [B,10,nx,ny]
     spreads: Tensor  # [B,5,nx,ny]
-    segmentation: Tensor | None  # [B*C,4,H/8,W/8] logits; training only
+    segmentation: Tensor | None  # [B*C,4,H/4,W/4] logits; training only
     depth: Tensor | None  # [B*C,DEPTH_BINS,H/8,W/8] logits; training only
 
 
@@ -417,7 +417,7 @@ class FusionNet(nn.Module):
         each = [m.reshape(batch, cameras, *m.shape[1:]) for m in (features, paint, chances)]
         painted, seen = gather_cameras(each[1], points[..., :3], pixel_from_base, has_image)
         lifted = self.lift(each[0], each[2], pixel_from_base, has_image)
-        return painted, seen, lifted, F.avg_pool2d(paint[:, :SEGMENTATION_CLASSES], 2), depth
+        return painted, seen, lifted, paint[:, :SEGMENTATION_CLASSES], depth
 
     def decode(self, maps: Maps) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Boxes [B,K,9], scores [B,K], labels i64 [B,K], best first, without NMS, and the errors

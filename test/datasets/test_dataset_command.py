@@ -47,7 +47,9 @@ def test_a_kitti_folder(
     asked = ["dataset", "--kitti", str(kitti_folder), "--workers", "1", "--out", str(out)]
     assert main(asked) == 0
     assert "1 frames, 1 of them new" in capsys.readouterr().out
-    assert read_frame(out / "000000.npz").conditions["source"] == "kitti"
+    frame = read_frame(out / "000000.npz")
+    assert frame.conditions["source"] == "kitti"
+    assert frame.images[0].shape == (360, 1200, 3)  # as large as it is
     assert main(asked) == 0
     assert "0 of them new" in capsys.readouterr().out
     # a worker's error comes back as one line
@@ -55,6 +57,10 @@ def test_a_kitti_folder(
     (out / "000000.npz").unlink()
     assert main(asked) == 2
     assert "000007.txt: needs P2" in capsys.readouterr().err
+
+
+def test_simulated_pictures_have_no_less_to_show_than_the_network_takes() -> None:
+    assert Wanted().pixels >= 640 * 384
 
 
 def test_jobs_do_not_depend_on_how_many_frames_are_asked_for() -> None:
@@ -79,6 +85,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         (("--sim", "--workers", "0"), "workers: must be 1 or more"),
         (("--sim", "--seed", "-1"), "seed 0 or more"),
         (("--sim", "--pixels", "5"), "pixels: must be between"),
+        (("--kitti", "nowhere", "--pixels", "0"), "pixels: must be between"),
         (("--kitti", "nowhere"), "nowhere: no label_2"),
         (("--nuscenes", "nowhere"), "nowhere: no v1.0-"),
         (("--bag", "nowhere"), "nowhere: no such bag"),

@@ -44,7 +44,7 @@ def made_frame(seed: int, objects: int = 6, ground_points: int = 1500) -> Frame:
     boxes[:, 2] = boxes[:, 5] / 2.0
     boxes[:, 6] = rng.uniform(-3.0, 3.0, objects)
     clouds, image = [ground], np.full((384, 640, 3), 90, np.uint8)
-    seg = np.zeros((48, 80), np.uint8)
+    seg = np.zeros((96, 160), np.uint8)
     for box, label in zip(boxes, labels, strict=True):
         cloud = np.zeros((60, 5))
         cloud[:, :3] = box[:3] + rng.uniform(-0.5, 0.5, (60, 3)) * box[3:6]
@@ -53,7 +53,7 @@ def made_frame(seed: int, objects: int = 6, ground_points: int = 1500) -> Frame:
         if 8 <= u / w < 632 and 8 <= v / w < 376:
             row, column = int(v / w) // 8, int(u / w) // 8
             image[row * 8 - 8 : row * 8 + 8, column * 8 - 8 : column * 8 + 8] = COLOURS[label]
-            seg[row - 1 : row + 1, column - 1 : column + 1] = 1 + label
+            seg[2 * row - 2 : 2 * row + 2, 2 * column - 2 : 2 * column + 2] = 1 + label
     points = np.concatenate(clouds)
     points[:, 3] = rng.uniform(0.0, 1.0, len(points))
     return Frame(

@@ -20,9 +20,8 @@ from mm_fusion.training.augment import (
     flip,
     keep,
     miscalibrated,
+    move,
     stale,
-    tilt,
-    turn,
 )
 from mm_fusion.training.dataset import collate, indices, limit_points, make_batch
 from mm_fusion.training.frames import Frame, frame_of, list_frames, load_frame
@@ -59,7 +58,7 @@ def test_flip_mirrors_what_the_image_shows(frame: Frame) -> None:
     np.testing.assert_allclose(after[:, 0], 639.0 - before[:, 0], atol=1e-2)
     np.testing.assert_allclose(after[:, 1], before[:, 1], atol=1e-2)
     assert (flipped.image[:, 100] == frame.image[:, 539]).all()
-    assert (flipped.seg[:, 10] == frame.seg[:, 69]).all()
+    assert (flipped.seg[:, 20] == frame.seg[:, 139]).all()
     assert flipped.boxes[0, 6] == -frame.boxes[0, 6]
     again = flip(flipped)
     np.testing.assert_allclose(again.pixel_from_base, frame.pixel_from_base, atol=1e-3)
@@ -69,7 +68,7 @@ def test_turned_world_stays_under_its_pixels(frame: Frame) -> None:
     moving = frame.boxes.copy()
     moving[:, 7:9] = 3.0 * np.stack([np.cos(moving[:, 6]), np.sin(moving[:, 6])], 1)
     frame = replace(frame, boxes=moving)
-    turned = turn(frame, 0.3, 1.1, 0.2)
+    turned = move(frame, 0.3, 1.1, 0.2)
     np.testing.assert_allclose(
         pixels(turned, turned.boxes[:, :3]), pixels(frame, frame.boxes[:, :3]), atol=5e-2
     )
@@ -81,12 +80,27 @@ def test_turned_world_stays_under_its_pixels(frame: Frame) -> None:
 
 
 def test_tilted_world_stays_under_its_pixels(frame: Frame) -> None:
-    tilted = tilt(frame, 0.02, -0.01)
+    tilted = move(frame, pitch_rad=0.02, roll_rad=-0.01)
     np.testing.assert_allclose(
         pixels(tilted, tilted.boxes[:, :3]), pixels(frame, frame.boxes[:, :3]), atol=5e-2
     )
     assert np.abs(tilted.boxes[:, 2] - frame.boxes[:, 2]).max() > 0.05
     np.testing.assert_array_equal(tilted.boxes[:, 3:7], frame.boxes[:, 3:7])
+
+
+def test_points_move_with_their_boxes_and_under_their_pixels(frame: Frame) -> None:
+    centres = np.zeros((len(frame.boxes), 5), np.float32)
+    centres[:, :3], centres[:, 3], centres[:, 4] = frame.boxes[:, :3], 0.5, 0.05
+    moved = move(replace(frame, points=centres), 0.3, 0.95, -0.1, 0.02, 0.01)
+    np.testing.assert_allclose(moved.points[:, :3], moved.boxes[:, :3], atol=1e-4)
+    np.testing.assert_array_equal(moved.points[:, 3:], centres[:, 3:])
+    shown = pixels(moved, moved.points[:, :3].astype(np.float64))
+    np.testing.assert_allclose(shown, pixels(frame, frame.boxes[:, :3]), atol=5e-2)
+    # the base's tilt comes last: what lay far ahead is lower by pitch times its new x
+    c, s = np.cos(0.3), np.sin(0.3)
+    x, y, z = 0.95 * frame.boxes[:, :3].T.astype(np.float64)
+    height = z - 0.1 - 0.02 * (c * x - s * y) + 0.01 * (s * x + c * y)
+    np.testing.assert_allclose(moved.boxes[:, 2], height, atol=1e-4)
 
 
 def test_a_wrong_calibration_is_wrong_by_as_much_as_robots_are(frame: Frame) -> None:
@@ -363,7 +377,7 @@ def test_total_is_finite_without_objects(frame: Frame) -> None:
     depth = torch.zeros((1, DEPTH_BINS, 48, 80))
     boxes = torch.zeros(1, 10, GRID.nx, GRID.ny)
     spreads = torch.zeros(1, 5, GRID.nx, GRID.ny)
-    value = losses(Maps(logits, boxes, spreads, torch.zeros(1, 4, 48, 80), depth), batch)
+    value = losses(Maps(logits, boxes, spreads, torch.zeros(1, 4, 96, 160), depth), batch)
     assert value.heat < 1e-3
     assert value.boxes == 0.0
     assert value.depth.item() == pytest.approx(np.log(DEPTH_BINS), abs=1e-4)
