@@ -226,7 +226,7 @@ def check_model(seen: Observations, config: Config) -> list[Finding]:
     cameras = len(config.topics.camera_names())
     if model.camera_slots is not None and cameras > model.camera_slots:
         what = f"{cameras} cameras are configured, {model.model} takes {model.camera_slots}"
-        remedy = "Name fewer in topics.cameras, or train a network with more slots."
+        remedy = "Name fewer in topics.cameras, or export a network for as many (export --cameras)."
         findings.append(error("camera-slots", "topics.cameras", what, remedy))
     if model.asked == "auto" and model.provider == "cpu":
         what = f"the network runs on the CPU; ONNX Runtime has {', '.join(model.available)}"

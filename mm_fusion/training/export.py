@@ -20,7 +20,7 @@ import onnx
 import torch
 import yaml
 
-from mm_fusion.errors import StageError
+from mm_fusion.errors import ConfigError, StageError
 from mm_fusion.perception.contract import NetworkInputs
 from mm_fusion.perception.network import FusionNetwork
 from mm_fusion.training.calibrate import calibrate
@@ -29,7 +29,7 @@ from mm_fusion.training.fp16 import export_half
 from mm_fusion.training.frames import CLASSES, list_frames, load_frame
 from mm_fusion.training.graph import problems, without_arctan
 from mm_fusion.training.network_torch import SPREAD_CHANNELS, TOP_K, DeployedNet, FusionNet
-from mm_fusion.training.train import read_checkpoint
+from mm_fusion.training.train import CURVES, read_checkpoint
 from mm_fusion.training.validate import validate
 from mm_fusion.training.views import IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX
 
@@ -48,8 +48,8 @@ HEADER = """\
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def made_inputs(seed: int, points: int = 20_000) -> Arrays:
-    """A made scene for tracing and for parity: a noisy image and points all around."""
+def made_inputs(seed: int, points: int = 20_000, cameras: int = 1) -> Arrays:
+    """A made scene for tracing and for parity: noisy images and points all around."""
     rng = np.random.default_rng(seed)
     distance = np.minimum(rng.exponential(12.0, points), 60.0)
     angle = rng.uniform(-np.pi, np.pi, points)
@@ -62,31 +62,42 @@ def made_inputs(seed: int, points: int = 20_000) -> Arrays:
     ]
     camera = np.array([[300.0, 0.0, 255.5], [0.0, 300.0, 127.5], [0.0, 0.0, 1.0]])
     optical_from_base = np.array([[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 1.6], [1.0, 0, 0, -0.3]])
-    image = rng.integers(0, 255, (1, IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX, 3))
+    images = rng.integers(0, 255, (cameras, IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX, 3))
     return {
         "points": np.stack(columns, 1).astype(np.float32),
-        "images": image.astype(np.uint8),
-        "pixel_from_base": (camera @ optical_from_base).astype(np.float32)[None],
+        "images": images.astype(np.uint8),
+        "pixel_from_base": all_around(camera @ optical_from_base, cameras),
         "has_points": np.ones(1, np.float32),
-        "has_image": np.ones(1, np.float32),
+        "has_image": np.ones(cameras, np.float32),
     }
 
 
-def frame_inputs(path: Path) -> Arrays:
-    """A training frame as the network's inputs."""
+def all_around(pixel_from_base: npt.NDArray[np.floating], cameras: int) -> npt.NDArray[np.float32]:
+    """Projections [C,3,4] of so many cameras like this one [3,4], each looking further left."""
+    out = []
+    for angle in np.arange(cameras) * (2.0 * np.pi / cameras):
+        c, s = np.cos(angle), np.sin(angle)
+        back = np.array([[c, s, 0, 0], [-s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+        out.append(pixel_from_base @ back)
+    return np.stack(out).astype(np.float32)
+
+
+def frame_inputs(path: Path, cameras: int = 1) -> Arrays:
+    """A training frame as the network's inputs; more cameras than one see its picture, too."""
     frame = load_frame(path)
     return {
         "points": limit_points(frame.points, POINT_BUDGET),
-        "images": frame.image[None],
-        "pixel_from_base": frame.pixel_from_base[None].astype(np.float32),
+        "images": np.repeat(frame.image[None], cameras, axis=0),
+        "pixel_from_base": all_around(frame.pixel_from_base, cameras),
         "has_points": np.ones(1, np.float32),
-        "has_image": np.ones(1, np.float32),
+        "has_image": np.ones(cameras, np.float32),
     }
 
 
-def write_onnx(net: FusionNet, path: Path) -> None:
-    """Trace the network into one self-contained ONNX file with a free number of points."""
-    example = tuple(torch.from_numpy(value) for value in made_inputs(0).values())
+def write_onnx(net: FusionNet, path: Path, cameras: int = 1) -> None:
+    """Trace the network into one self-contained ONNX file with a free number of points and slots
+    for so many cameras, which share all weights."""
+    example = tuple(torch.from_numpy(v) for v in made_inputs(0, cameras=cameras).values())
     free = ({0: torch.export.Dim("P", min=1, max=1_000_000)}, None, None, None, None)
     torch.onnx.export(
         DeployedNet(net).eval(),
@@ -152,9 +163,14 @@ def check_parity(net: FusionNet, network: FusionNetwork, frames: list[Path]) -> 
 
     Raises StageError above PARITY_TOLERANCE.
     """
-    scenes = [made_inputs(1), made_inputs(2, points=1), *(frame_inputs(p) for p in frames)]
-    scenes.append({**scenes[-1], "has_points": np.zeros(1, np.float32)})
-    scenes.append({**scenes[-2], "has_image": np.zeros(1, np.float32)})
+    slots = network.contract.camera_slots
+    scenes = [made_inputs(1, cameras=slots), made_inputs(2, points=1, cameras=slots)]
+    scenes += [frame_inputs(path, slots) for path in frames]
+    last = scenes[-1]
+    scenes.append({**last, "has_points": np.zeros(1, np.float32)})
+    scenes.append({**last, "has_image": np.zeros(slots, np.float32)})
+    if slots > 1:
+        scenes.append({**last, "has_image": np.eye(slots, dtype=np.float32)[-1]})
     worst = max(
         largest_difference(torch_answer(net, scene), onnx_answer(network, scene))
         for scene in scenes
@@ -169,7 +185,7 @@ def tensor(name: str, dtype: str, shape: list[Any], meaning: str, **more: Any) -
     return {"name": name, "dtype": dtype, "shape": shape, "meaning": meaning, **more}
 
 
-def input_entries() -> list[dict[str, Any]]:
+def input_entries(cameras: int) -> list[dict[str, Any]]:
     """The contract's inputs."""
     return [
         tensor(
@@ -184,7 +200,7 @@ def input_entries() -> list[dict[str, Any]]:
         tensor(
             "images",
             "uint8",
-            [1, IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX, 3],
+            [cameras, IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX, 3],
             "rectified (pinhole) images, whole and resized, one per camera slot",
             colour_order="RGB",
             absent_when="has_image is 0; then all zeros will do",
@@ -192,13 +208,16 @@ def input_entries() -> list[dict[str, Any]]:
         tensor(
             "pixel_from_base",
             "float32",
-            [1, 3, 4],
+            [cameras, 3, 4],
             "(u*w, v*w, w) = pixel_from_base @ (x, y, z, 1): base metres to pixels of the resized"
             " image, pixel centres at integers",
             frame="base_link",
         ),
         tensor("has_points", "float32", [1], "1 when points are there, 0 when absent"),
-        tensor("has_image", "float32", [1], "per camera slot: 1 when its image is there, else 0"),
+        tensor(
+            *("has_image", "float32", [cameras]),
+            "per camera slot: 1 when its image is there, else 0",
+        ),
     ]
 
 
@@ -225,7 +244,12 @@ def output_entries() -> list[dict[str, Any]]:
 
 
 def contract(
-    net: FusionNet, model: Path, trained: Any, scores: dict[str, Any] | None, threshold: float
+    net: FusionNet,
+    model: Path,
+    trained: Any,
+    scores: dict[str, Any] | None,
+    threshold: float,
+    cameras: int = 1,
 ) -> dict[str, Any]:
     """The contract of an exported network as plain values."""
     grid = net.grid
@@ -238,7 +262,7 @@ def contract(
         "parameters": sum(p.numel() for p in net.parameters()),
         "frame": "base_link",
         "classes": list(CLASSES),
-        "camera_slots": 1,
+        "camera_slots": cameras,
         "image_height_px": IMAGE_HEIGHT_PX,
         "image_width_px": IMAGE_WIDTH_PX,
         "colour_order": "RGB",
@@ -254,7 +278,7 @@ def contract(
         "pillar_m": grid.pillar_m,
         "bev_cell_m": grid.bev_cell_m,
         "output_cell_m": grid.pillar_m,
-        "inputs": input_entries(),
+        "inputs": input_entries(cameras),
         "outputs": output_entries(),
         "trained": trained,
         "scored": scores if scores is not None else "not scored",
@@ -270,6 +294,8 @@ def network_of(checkpoint: Path | None) -> tuple[FusionNet, Any]:
     settings = saved["settings"]
     net = FusionNet(senses=settings["senses"], encoder=settings["encoder"])
     net.load_state_dict(saved["average"])
+    if "trained" in saved:  # of weights that an export wrote
+        return net.eval(), saved["trained"]
     trained = {
         "senses": settings["senses"],
         "data": "simulated town, own simulator",
@@ -293,15 +319,22 @@ def export(
     note: str = "",
     frames_calibration: Path | None = None,
     name: str = "fusion",
+    cameras: int = 1,
+    weights: bool = False,
 ) -> dict[str, Any]:
     """Write ``out/fusion.onnx`` and ``out/fusion.yaml``; returns the contract.
 
     Both files are replaced only after the graph has proved to say what the network says. Scores
     are calibrated on ``frames_calibration``, which should be neither trained nor scored on.
-    ``note`` is for what else a reader should know of how it was trained.
+    ``note`` is for what else a reader should know of how it was trained. ``cameras`` is how many
+    slots the graph gets: all cameras share the weights, whatever was trained. ``weights`` asks for
+    ``out/fusion.pt`` as well, to train on or to export from.
     """
+    if cameras < 1:
+        raise ConfigError(f"--cameras: must be 1 or more, got {cameras}")
     net, trained = network_of(checkpoint)
-    threshold = SCORE_THRESHOLD
+    saved = {} if checkpoint is None else read_checkpoint(checkpoint)
+    threshold = saved.get("score_threshold", SCORE_THRESHOLD)
     if frames_calibration is not None:
         threshold = calibrate(net, list_frames(frames_calibration), net.senses)
     if note and isinstance(trained, dict):
@@ -314,25 +347,30 @@ def export(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         model, text = Path(folder) / f"{name}.onnx", Path(folder) / f"{name}.yaml"
-        write_onnx(net, model)
-        values = contract(net, model, trained, scores, threshold)
+        write_onnx(net, model, cameras)
+        values = contract(net, model, trained, scores, threshold, cameras)
         write_contract(values, text)
         network = FusionNetwork.open(model, "cpu", threads=1)
         values["torch_onnx_difference"] = float(f"{check_parity(net, network, paths[:3]):.3g}")
         write_contract(values, text)
         os.replace(model, out / model.name)
         os.replace(text, out / text.name)
+    if weights and saved:
+        write_weights(out / f"{name}.pt", net, saved["settings"], values)
     return values
 
 
-def write_weights(checkpoint: Path, path: Path) -> None:
-    """The averaged weights in half precision, to start other trainings from (``--init``)."""
-    saved = read_checkpoint(checkpoint)
+def write_weights(
+    path: Path, net: FusionNet, settings: dict[str, Any], values: dict[str, Any]
+) -> None:
+    """A network's weights in half precision, its scores' curves and what its contract says of it:
+    to start other trainings from (``--init``), or to export for more cameras."""
     average = {
-        name: value.half() if value.is_floating_point() else value
-        for name, value in saved["average"].items()
+        name: value.half() if value.is_floating_point() and not name.startswith(CURVES) else value
+        for name, value in net.state_dict().items()
     }
-    torch.save({"settings": saved["settings"], "average": average}, path)
+    told = {name: values[name] for name in ("trained", "score_threshold")}
+    torch.save({"settings": settings, "average": average, **told}, path)
 
 
 def write_contract(values: dict[str, Any], path: Path) -> None:
@@ -359,19 +397,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", action="store_true", help="and NAME.pt beside it, to train on from"
     )
     parser.add_argument("--note", default="", help="what else to say of the training")
+    parser.add_argument(
+        *("--cameras",),
+        type=int,
+        default=1,
+        help="how many the network takes (1); they share its weights, so it need not be trained so",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """``mm_fusion export``: the contract as plain values."""
     checkpoint = None if args.untrained else args.checkpoint
     values = export(
-        checkpoint, args.out, args.frames_val, args.note, args.frames_calibration, args.name
+        checkpoint,
+        args.out,
+        args.frames_val,
+        args.note,
+        args.frames_calibration,
+        args.name,
+        args.cameras,
+        args.weights,
     )
     if args.fp16:
         paths = list_frames(args.frames_val) if args.frames_val is not None else []
         values["float16"] = export_half(args.out / values["model"], paths)
-    if args.weights and checkpoint is not None:
-        write_weights(checkpoint, args.out / f"{args.name}.pt")
     return values
 
 

@@ -101,6 +101,7 @@ def new_state(settings: TrainSettings, empty: bool = False) -> State:
 
 
 EYES = ("image.", "lift.", "bev.join.image.")
+CURVES = ("score_scale", "score_shift")  # of what was trained before; other scores, other curves
 
 
 def brings_trunk(path: str) -> bool:
@@ -121,6 +122,7 @@ def take_weights(net: FusionNet, path: Path) -> None:
         name: value
         for name, value in saved["average"].items()
         if name in ours
+        and name not in CURVES
         and ours[name].shape == value.shape
         and (name.startswith(EYES) or not only_eyes)
     }

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from mm_fusion import resources
 from mm_fusion.errors import ConfigError, StageError
 from mm_fusion.perception.network import FusionNetwork
 from mm_fusion.training import export as exporting
@@ -203,6 +204,59 @@ def test_graph_says_what_the_network_says(exported: Path) -> None:
         assert (np.diff(scores) <= 0.0).all()
 
 
+def test_a_network_for_two_cameras_shares_its_weights_between_them(tmp_path: Path) -> None:
+    # GIVEN the packaged weights, exported for two cameras
+    weights = resources.share_path("models/fusion.pt")
+    contract = exporting.export(weights, tmp_path, cameras=2)
+    assert contract["camera_slots"] == 2
+    shapes = {entry["name"]: entry["shape"] for entry in contract["inputs"]}
+    assert (shapes["images"], shapes["pixel_from_base"]) == ([2, 384, 640, 3], [2, 3, 4])
+    two = FusionNetwork.open(tmp_path / "fusion.onnx", "cpu", 1)
+    one, _ = exporting.network_of(weights)
+    scene = exporting.made_inputs(8, 9000)
+    both = exporting.made_inputs(8, 9000, cameras=2)
+    both["images"][0] = scene["images"][0]
+    alone = exporting.torch_answer(one, scene)
+    blind = exporting.torch_answer(one, {**scene, "has_image": np.zeros(1, np.float32)})
+    assert np.abs(blind[1] - alone[1]).max() > 1e-2
+    backwards = {**both, "images": both["images"][::-1].copy()}
+    backwards["pixel_from_base"] = both["pixel_from_base"][::-1].copy()
+    for slot, inputs in enumerate((both, backwards)):
+        # WHEN only one of the two has a picture, be it in the first slot or in the second
+        given = {**inputs, "has_image": np.eye(2, dtype=np.float32)[slot]}
+        # THEN the answer is that of the network for one
+        found = exporting.onnx_answer(two, given)
+        assert exporting.largest_difference(alone, found) < exporting.PARITY_TOLERANCE
+    # AND where both have one, the order does not matter, and the one that looks back is looked at
+    whole, reverse = exporting.onnx_answer(two, both), exporting.onnx_answer(two, backwards)
+    assert exporting.largest_difference(whole, reverse) < exporting.PARITY_TOLERANCE
+    assert np.abs(whole[1] - alone[1]).max() > 1e-2
+    with pytest.raises(ConfigError, match="--cameras: must be 1 or more, got 0"):
+        exporting.export(None, tmp_path, cameras=0)
+
+
+def test_what_weights_say_of_themselves_is_exported_again(
+    write_frames: Callable[[int], Path], tmp_path: Path
+) -> None:
+    # GIVEN the weights of an exported network, whose scores have curves and a threshold
+    short = replace(SHORT, steps=1, senses="lidar")
+    checkpoint = train(write_frames(2), tmp_path / "run", short).checkpoint
+    net, trained = exporting.network_of(checkpoint)
+    net.score_scale.fill_(1.5)
+    settings = read_checkpoint(checkpoint)["settings"]
+    values = {"trained": {**trained, "note": "in a hurry"}, "score_threshold": 0.57}
+    exporting.write_weights(tmp_path / "few.pt", net, settings, values)
+    # WHEN they are exported for more cameras THEN all of that is in the new network
+    contract = exporting.export(tmp_path / "few.pt", tmp_path / "more", cameras=2)
+    assert contract["score_threshold"] == 0.57
+    assert contract["trained"]["note"] == "in a hurry"
+    again, _ = exporting.network_of(tmp_path / "few.pt")
+    assert again.score_scale.tolist() == [1.5, 1.5, 1.5]
+    # AND a training that begins with them begins without the curves
+    begun = training.new_state(replace(short, init=(str(tmp_path / "few.pt"),))).net
+    assert begun.score_scale.tolist() == [1.0, 1.0, 1.0]
+
+
 def test_graph_gives_the_same_bytes_twice(exported: Path) -> None:
     scene = exporting.made_inputs(8, 30_000)
     network = FusionNetwork.open(exported / "fusion.onnx", "cpu", 2)
@@ -238,7 +292,10 @@ def test_a_fused_network_starts_from_those_of_one_sense(
         assert torch.equal(net[name], eyes[name])
     for name in ("bev.join.points.weight", "head.heat.1.weight"):
         assert torch.equal(net[name], body[name])
-    exporting.write_weights(saved["lidar"], tmp_path / "lidar.pt")
+    whole, trained = exporting.network_of(saved["lidar"])
+    lidar = read_checkpoint(saved["lidar"])["settings"]
+    told = {"trained": trained, "score_threshold": 0.5}
+    exporting.write_weights(tmp_path / "lidar.pt", whole, lidar, told)
     assert (tmp_path / "lidar.pt").stat().st_size < 0.4 * saved["lidar"].stat().st_size
     settings = replace(SHORT, senses="lidar", init=(str(tmp_path / "lidar.pt"),))
     again = training.new_state(settings).net.state_dict()
