@@ -46,7 +46,7 @@ from mm_fusion.training.dataset import POINT_BUDGET, collate, limit_points
 from mm_fusion.training.export import network_of
 from mm_fusion.training.frames import Frame, frame_of
 from mm_fusion.training.network_torch import FusionNet
-from mm_fusion.training.validate import truth_of
+from mm_fusion.training.validate import Lines, lines_of, truth_of
 
 PER_DRIVE = 8  # frames: every second one of a drive's
 OVERLAP_DEG = (2.0, 18.0)  # of neighbouring pictures
@@ -93,7 +93,7 @@ def frames_of_drive(
         yield each
 
 
-def answers_of(net: FusionNet, views: list[Frame], points: bool) -> list[dict[str, Any]]:
+def answers_of(net: FusionNet, views: list[Frame], points: bool) -> Lines:
     """What a network finds with these pictures, whose points are the same."""
     batch = collate(views[:1], [(float(points), 1.0)], net.grid)
     images = torch.from_numpy(np.stack([f.image for f in views]))[None]
@@ -101,19 +101,8 @@ def answers_of(net: FusionNet, views: list[Frame], points: bool) -> list[dict[st
     with torch.no_grad():
         there = torch.ones(1, len(views))
         maps = net(batch.points, images, projections, batch.has_points, there)
-        boxes, scores, labels, _ = (v[0].double().numpy() for v in net.decode(maps))
-    return [
-        {
-            "class": CLASSES[int(label)],
-            "score": float(score),
-            "center": box[:3].tolist(),
-            "size": box[3:6].tolist(),
-            "yaw": float(box[6]),
-            "velocity": box[7:9].tolist(),
-        }
-        for box, score, label in zip(boxes, scores, labels, strict=True)
-        if score >= MIN_SCORE
-    ]
+    (lines,) = lines_of(net, maps, MIN_SCORE)
+    return lines
 
 
 def score_drive(

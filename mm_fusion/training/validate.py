@@ -19,7 +19,7 @@ from mm_fusion.evaluation.truth import TruthBox
 from mm_fusion.training.dataset import POINT_BUDGET, collate, limit_points
 from mm_fusion.training.frames import CLASSES, Frame, load_frame
 from mm_fusion.training.grid import Grid
-from mm_fusion.training.network_torch import FusionNet
+from mm_fusion.training.network_torch import FusionNet, Maps
 
 MIN_POINTS = 5
 MIN_PIXELS = 40
@@ -53,7 +53,12 @@ def predict(net: FusionNet, frames: list[Frame], mode: str) -> Iterator[Lines]:
         maps = net(
             batch.points, batch.images, batch.pixel_from_base, batch.has_points, batch.has_image
         )
-        answers = [value.double().numpy() for value in net.decode(maps)]
+    yield from lines_of(net, maps, MIN_SCORE)
+
+
+def lines_of(net: FusionNet, maps: Maps, least: float) -> Iterator[Lines]:
+    """What a network's maps say of each frame, as in ``detections.jsonl``, from this score on."""
+    answers = [value.double().numpy() for value in net.decode(maps)]
     for boxes, scores, labels, _ in zip(*answers, strict=True):
         yield [
             {
@@ -65,7 +70,7 @@ def predict(net: FusionNet, frames: list[Frame], mode: str) -> Iterator[Lines]:
                 "velocity": box[7:9].tolist(),
             }
             for box, score, label in zip(boxes, scores, labels, strict=True)
-            if score >= MIN_SCORE
+            if score >= least
         ]
 
 
