@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mm_fusion.training.export import network_of
 from mm_fusion.training.frames import list_frames
 from mm_fusion.training.network_torch import FusionNet
-from mm_fusion.training.train import read_checkpoint
 from mm_fusion.training.validate import validate
 
 ALL_TRUSTED = 20.0  # a logit whose sigmoid is 1
@@ -71,9 +71,7 @@ def main() -> None:
     parser.add_argument("--frames", type=Path, required=True, help="folder of frames to score on")
     parser.add_argument("--limit", type=int, default=128, help="of them, the first so many")
     args = parser.parse_args()
-    saved = read_checkpoint(args.checkpoint)
-    net = FusionNet(encoder=saved["settings"]["encoder"])
-    net.load_state_dict(saved["average"])
+    net, _ = network_of(args.checkpoint)
     paths = list_frames(args.frames)[: args.limit]
     whole = validate(net, paths, ["fused"])["fused"]["map"]
     result = {"frames": len(paths), "whole": round(whole, 4), "without": {}}

@@ -26,7 +26,6 @@ import numpy as np
 import torch
 
 from mm_fusion.datasets.frame import LabelledFrame
-from mm_fusion.errors import ConfigError
 from mm_fusion.evaluation.ablation_runs import Answers
 from mm_fusion.evaluation.ablation_scores import Curves, Draws, means, number, ratio
 from mm_fusion.evaluation.detection import CLASSES, FrameMatch, match_frame
@@ -164,7 +163,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     if args.cameras < 3:
-        raise ConfigError(f"--cameras: it takes 3 to look all around, got {args.cameras}")
+        parser.error(f"--cameras: it takes 3 to look all around, got {args.cameras}")
     wanted = Wanted(lidar=args.lidar, pixels=args.pixels)
     score = partial(
         score_drive, models=args.models, seed=args.seed, cameras=args.cameras, wanted=wanted

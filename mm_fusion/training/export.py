@@ -287,10 +287,14 @@ def contract(
 
 def network_of(checkpoint: Path | None) -> tuple[FusionNet, Any]:
     """The averaged network of a checkpoint and how it was trained; without one, untrained."""
-    if checkpoint is None:
+    return network_in({} if checkpoint is None else read_checkpoint(checkpoint))
+
+
+def network_in(saved: dict[str, Any]) -> tuple[FusionNet, Any]:
+    """The same of a checkpoint that was read; empty where there is none."""
+    if not saved:
         torch.manual_seed(0)
         return FusionNet().eval(), "untrained, for wiring only"
-    saved = read_checkpoint(checkpoint)
     settings = saved["settings"]
     net = FusionNet(senses=settings["senses"], encoder=settings["encoder"])
     net.load_state_dict(saved["average"])
@@ -332,8 +336,8 @@ def export(
     """
     if cameras < 1:
         raise ConfigError(f"--cameras: must be 1 or more, got {cameras}")
-    net, trained = network_of(checkpoint)
     saved = {} if checkpoint is None else read_checkpoint(checkpoint)
+    net, trained = network_in(saved)
     threshold = saved.get("score_threshold", SCORE_THRESHOLD)
     if frames_calibration is not None:
         threshold = calibrate(net, list_frames(frames_calibration), net.senses)
