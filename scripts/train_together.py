@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import itertools
 import json
 import os
 import queue
@@ -22,7 +24,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,9 @@ from mm_fusion.errors import MmFusionError, StageError
 from mm_fusion.training import train
 from mm_fusion.training.augment import Augmentation
 from mm_fusion.training.dataset import Batch, make_batches
+from mm_fusion.training.frames import load_frame
 from mm_fusion.training.grid import Grid
+from mm_fusion.training.loading import ahead
 from mm_fusion.training.network_torch import SENSES
 from mm_fusion.training.settings import DEVICES, TrainSettings, chosen_device
 
@@ -53,12 +57,18 @@ class Plan:
     frames: tuple[Path, ...]  # folders, which may still be filled
     seconds: float
     loaders: int
+    kept: int  # frames in memory, over all loaders
     settings: dict[str, TrainSettings]
 
 
 def frames_now(folders: Sequence[Path]) -> list[Path]:
     """All frames that are there by now."""
-    return [path for folder in folders for path in sorted(folder.glob("*.npz"))]
+    return frames_of(0, 1, folders)
+
+
+def frames_of(rank: int, loaders: int, folders: Sequence[Path]) -> list[Path]:
+    """Those of one loader, which keeps them in its memory."""
+    return [path for folder in folders for path in sorted(folder.glob("*.npz"))[rank::loaders]]
 
 
 def load(rank: int, plan: Plan, queues: list[Any], over: Any) -> None:
@@ -66,15 +76,17 @@ def load(rank: int, plan: Plan, queues: list[Any], over: Any) -> None:
     among those there are."""
     torch.set_num_threads(1)
     step, paths, looked_s = rank, [], -LOOK_S
+    read = functools.lru_cache(plan.kept // plan.loaders)(load_frame)
     settings = list(plan.settings.values())
     senses = [s.senses for s in settings]
     while not over.is_set():
         if time.monotonic() - looked_s > LOOK_S:
-            paths, looked_s = frames_now(plan.frames), time.monotonic()
+            paths = frames_of(rank, plan.loaders, plan.frames)
+            looked_s = time.monotonic()
         rng = np.random.default_rng([settings[0].seed, 3, step])
         mine = [paths[n] for n in rng.integers(0, len(paths), settings[0].batch)]
         for ready, batch in zip(
-            queues, make_batches(mine, Augmentation(), Grid(), rng, senses), strict=True
+            queues, make_batches(mine, Augmentation(), Grid(), rng, senses, read), strict=True
         ):
             hand_over(ready, batch, over)
         step += plan.loaders
@@ -106,7 +118,7 @@ def learn(name: str, plan: Plan, ready: Any, together: Any) -> None:
     state = train.new_state(settings)
     state.net.train()
     device = chosen_device(settings.device)
-    batch: Batch | None = ready.get()
+    first: Batch = ready.get()
     together.wait()  # the time begins when the slowest of them has its weights and frames
     begun_s, saved_s = time.monotonic(), 0.0
 
@@ -114,29 +126,25 @@ def learn(name: str, plan: Plan, ready: Any, together: Any) -> None:
         spent, count = replace(settings, steps=state.step), len(frames_now(plan.frames))
         train.save_checkpoint(out / train.CHECKPOINT, state, spent, count)
 
-    while batch is not None:
+    taken = itertools.chain([first], until(begun_s + plan.seconds, ready))
+    for batch in ahead(b.tensors(lambda t: t.to(device)) for b in taken):
         state.duration_s = time.monotonic() - begun_s
         now = at_share(settings, state.step, state.duration_s / plan.seconds)
-        value = train.one_step(state, batch.tensors(lambda t: t.to(device)), now)
+        value = train.one_step(state, batch, now)
         if state.step % train.LOG_EVERY_STEPS == 0:
             train.log_line(out, state, now, value)
         if state.duration_s - saved_s > SAVE_EVERY_S:
             save()
             saved_s = state.duration_s
-        batch = next_batch(ready, begun_s + plan.seconds)
     save()
 
 
-def next_batch(ready: Any, end_s: float) -> Batch | None:
-    """The next one, or None when the time is over: whoever ends no longer takes batches, and then
-    the others get none either."""
+def until(end_s: float, ready: Any) -> Iterator[Batch]:
+    """Batches until the time is over: whoever ends no longer takes any, and then the others get
+    none either."""
     while (left_s := end_s - time.monotonic()) > 0.0:
-        try:
-            batch: Batch = ready.get(timeout=min(left_s, 1.0))
-        except queue.Empty:
-            continue
-        return batch
-    return None
+        with contextlib.suppress(queue.Empty):
+            yield ready.get(timeout=min(left_s, 1.0))
 
 
 def run(plan: Plan) -> dict[str, Any]:
@@ -216,6 +224,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--frames", type=Path, nargs="+", help="folders of frames (OUT/frames)")
     made.add_argument("--simulators", type=int, default=0, help="processes that fill the first one")
     made.add_argument("--loaders", type=int, default=7, help="processes that load (7)")
+    made.add_argument(
+        "--kept-frames", type=int, default=8000, help="frames kept in memory, 3 MB each (8000)"
+    )
     made.add_argument("--networks", nargs="+", choices=SENSES, default=list(SENSES))
     made.add_argument("--batch", type=int, default=16, help="frames per step (16)")
     made.add_argument("--learning-rate", type=float, default=2e-3)
@@ -241,7 +252,8 @@ def plan_of(args: argparse.Namespace) -> Plan:
         )
         for name in args.networks
     }
-    return Plan(args.out, tuple(args.frames), 60.0 * args.minutes, args.loaders, settings)
+    seconds = 60.0 * args.minutes
+    return Plan(args.out, tuple(args.frames), seconds, args.loaders, args.kept_frames, settings)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -249,6 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     args.frames = args.frames or [args.out / "frames"]
     source = None
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of every process here: they fill the cores
     try:
         plan = plan_of(args)
         source = simulators(args)

@@ -222,7 +222,7 @@ def disturb_points(frame: Frame, a: Augmentation, rng: Rng) -> Frame:
         lost = rng.uniform(0.0, a.point_dropout)
         frame = keep(frame, rng.random(len(frame.points)) >= lost)
     points = frame.points.copy()
-    points[:, :3] += rng.normal(0.0, a.range_noise_m, (len(points), 3)).astype(np.float32)
+    points[:, :3] += a.range_noise_m * rng.standard_normal((len(points), 3), np.float32)
     if rng.random() < a.intensity_probability:
         if rng.random() < 0.5:
             points[:, 3] = 0.0

@@ -127,11 +127,13 @@ def make_batches(
     grid: Grid,
     rng: np.random.Generator,
     senses: Sequence[str],
+    read: Callable[[Path], Frame] = load_frame,
 ) -> list[Batch]:
-    """The same versions of the same frames for a network of each of the ``senses``."""
+    """The same versions of the same frames for a network of each of the ``senses``; what ``read``
+    gives is not changed, and may be given again."""
     frames, draws = [], []
     for path in paths:
-        frame = augment(load_frame(path), a, rng)
+        frame = augment(read(path), a, rng)
         frames.append(replace(frame, points=limit_points(frame.points, POINT_BUDGET, rng)))
         draws.append(rng.random())
     return [collate(frames, [present(s, a, d) for d in draws], grid) for s in senses]

@@ -291,13 +291,18 @@ def network_of(checkpoint: Path | None) -> tuple[FusionNet, Any]:
 
 
 def network_in(saved: dict[str, Any]) -> tuple[FusionNet, Any]:
-    """The same of a checkpoint that was read; empty where there is none."""
+    """The same of a checkpoint that was read; empty where there is none. Raises StageError where it
+    is one of another architecture."""
     if not saved:
         torch.manual_seed(0)
         return FusionNet().eval(), "untrained, for wiring only"
     settings = saved["settings"]
     net = FusionNet(senses=settings["senses"], encoder=settings["encoder"])
-    net.load_state_dict(saved["average"])
+    try:
+        net.load_state_dict(saved["average"])
+    except RuntimeError as error:
+        told = " ".join(str(error).split())[:300]
+        raise StageError(f"the checkpoint is one of another network: {told}") from error
     if "trained" in saved:  # of weights that an export wrote
         return net.eval(), saved["trained"]
     trained = {

@@ -21,6 +21,7 @@ SEGMENTATION_SCALE = 2.0  # the image encoder learns mostly from it
 DEPTH_SCALE = 0.3
 DEPTH_POINT_STEP = 4  # every fourth point teaches depth well enough
 SEGMENTATION_WEIGHTS = (1.0, 2.0, 4.0, 4.0)  # objects are few among the pixels
+SEGMENTATION_AROUND = 9  # cells each way: what is far fills few of them, and shall not be drowned
 
 
 @dataclass
@@ -57,11 +58,17 @@ def box_loss(boxes: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) ->
 
 def segmentation_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Cross entropy of the paint map's class logits, [B,4,h,w] against i64 [B,h,w]; 255 there: not
-    known, no loss."""
-    weight = logits.new_tensor(SEGMENTATION_WEIGHTS)
-    if bool((target == UNKNOWN_CLASS).all()):
-        return logits.sum() * 0.0
-    return F.cross_entropy(logits, target, weight=weight, ignore_index=UNKNOWN_CLASS)
+    known, no loss. A cell of an object weighs the more, up to four times, the less of its class is
+    around it, so that small objects are not drowned in the cells of large ones."""
+    known = target != UNKNOWN_CLASS
+    classes = torch.where(known, target, torch.zeros_like(target))
+    each = F.cross_entropy(logits, classes, reduction="none")
+    own = F.one_hot(classes, logits.shape[1]).permute(0, 3, 1, 2).to(each.dtype)
+    size = SEGMENTATION_AROUND
+    around = F.avg_pool2d(own, size, 1, size // 2, count_include_pad=False)
+    share = torch.where(classes > 0, (around * own).sum(1), torch.full_like(each, 0.7))
+    weight = each.new_tensor(SEGMENTATION_WEIGHTS)[classes] * known / (0.3 + share)
+    return (each * weight).sum() / weight.sum().clamp(min=1.0)
 
 
 def spread_loss(

@@ -84,6 +84,7 @@ class ImageEncoder(nn.Module):
         self.lateral4 = nn.Conv2d(c4, w.image_map, 1)
         self.norm = nn.BatchNorm2d(w.image_map)
         self.smooth = conv(w.image_map, w.image_map)
+        self.refine = Residual(w.image_map, silent=True)
         self.paint = nn.Conv2d(w.image_map, w.paint, 1)
         self.lift = nn.Conv2d(w.image_map, w.lift_map, 1)
 
@@ -99,6 +100,7 @@ class ImageEncoder(nn.Module):
         hint = ground_hint(pixel_from_base, *x8.shape[2:])
         x8 = self.merge8(self.lateral8(x8) + upsample(self.from16(x16)) + self.hint8(hint))
         features = self.smooth(F.relu(self.norm(upsample(self.from8(x8)) + self.lateral4(x4))))
+        features = self.refine(features)
         return self.lift(features), self.paint(features), self.depth(x8)
 
 

@@ -425,3 +425,17 @@ def test_right_segmentation_costs_nothing() -> None:
     logits = 20.0 * torch.nn.functional.one_hot(truth, 4).permute(0, 3, 1, 2).float()
     assert segmentation_loss(logits, truth) < 1e-4
     assert segmentation_loss(-logits, truth) > 1.0
+
+
+def test_a_cell_of_a_small_object_weighs_more() -> None:
+    """GIVEN a car of one cell, and one so large that none of it is missing within four cells of
+    its centre, WHEN nothing is told of either, THEN a cell of the first pulls 1.3 / (0.3 + 1/81)
+    times as hard."""
+    truth = torch.zeros(1, 32, 32, dtype=torch.int64)
+    truth[0, 5, 5] = 1
+    truth[0, 12:28, 12:28] = 1
+    logits = torch.zeros(1, 4, 32, 32, requires_grad=True)
+    segmentation_loss(logits, truth).backward()
+    assert logits.grad is not None
+    pull = -logits.grad[0, 1]
+    assert (pull[5, 5] / pull[20, 20]).item() == pytest.approx(1.3 / (0.3 + 1.0 / 81.0), rel=1e-4)

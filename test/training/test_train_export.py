@@ -273,6 +273,16 @@ def test_a_graph_that_says_something_else_is_not_exported(exported: Path) -> Non
         exporting.check_parity(net, FusionNetwork.open(exported / "fusion.onnx", "cpu", 1), [])
 
 
+def test_a_checkpoint_of_another_network_is_said(tmp_path: Path) -> None:
+    net, _ = exporting.network_of(None)
+    settings = {"senses": "fused", "encoder": "efficientnet_lite0"}
+    exporting.write_weights(tmp_path / "old.pt", net, settings, {"trained": {}})
+    saved = torch.load(tmp_path / "old.pt", weights_only=True)
+    del saved["average"]["head.heat.1.bias"]
+    with pytest.raises(StageError, match=r"another network.*head\.heat\.1\.bias"):
+        exporting.network_in(saved)
+
+
 def test_a_fused_network_starts_from_those_of_one_sense(
     write_frames: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

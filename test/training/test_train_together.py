@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,7 @@ import torch
 
 from mm_fusion.training.augment import Augmentation
 from mm_fusion.training.dataset import make_batches
+from mm_fusion.training.frames import load_frame
 from mm_fusion.training.grid import Grid
 from mm_fusion.training.network_torch import SENSES
 from mm_fusion.training.settings import TrainSettings
@@ -66,6 +68,21 @@ def test_all_senses_get_the_same_versions(write_frames: Callable[[int], Path]) -
     assert (camera.has_image == 1).all()
     assert (lidar.has_points == 1).all()
     assert (lidar.has_image == 0).all()
+
+
+def test_frames_that_are_kept_stay_as_they_are(write_frames: Callable[[int], Path]) -> None:
+    paths = sorted(write_frames(2).glob("*.npz"))
+    kept = {path: load_frame(path) for path in paths}
+    wild = replace(
+        Augmentation(), **dict.fromkeys(("flip_probability", "bad_picture_probability"), 1.0)
+    )
+    for seed in range(4):
+        make_batches(paths, wild, Grid(), np.random.default_rng(seed), SENSES, kept.__getitem__)
+    for path, frame in kept.items():
+        fresh = load_frame(path)
+        for field in fields(frame):
+            before, after = getattr(fresh, field.name), getattr(frame, field.name)
+            assert before is after is None or np.array_equal(before, after), field.name
 
 
 def test_two_networks_learn_until_the_time_is_over(
