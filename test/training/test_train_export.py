@@ -276,7 +276,9 @@ def test_a_graph_that_says_something_else_is_not_exported(exported: Path) -> Non
 def test_a_checkpoint_of_another_network_is_said(tmp_path: Path) -> None:
     net, _ = exporting.network_of(None)
     settings = {"senses": "fused", "encoder": "efficientnet_lite0"}
-    exporting.write_weights(tmp_path / "old.pt", net, settings, {"trained": {}, "score_threshold": 0.5})
+    exporting.write_weights(
+        tmp_path / "old.pt", net, settings, {"trained": {}, "score_threshold": 0.5}
+    )
     saved = torch.load(tmp_path / "old.pt", weights_only=True)
     del saved["average"]["head.heat.1.bias"]
     with pytest.raises(StageError, match=r"another network.*head\.heat\.1\.bias"):
