@@ -21,7 +21,7 @@ SEGMENTATION_SCALE = 2.0  # the image encoder learns mostly from it
 DEPTH_SCALE = 0.3
 DEPTH_POINT_STEP = 4  # every fourth point teaches depth well enough
 SEGMENTATION_WEIGHTS = (1.0, 2.0, 4.0, 4.0)  # objects are few among the pixels
-SEGMENTATION_AROUND = 9  # cells each way: what is far fills few of them, and shall not be drowned
+SEGMENTATION_AROUND = 9  # cells, the side of a neighbourhood: what is far fills few of it
 
 
 @dataclass
