@@ -66,8 +66,9 @@ def segmentation_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tenso
     own = F.one_hot(classes, logits.shape[1]).permute(0, 3, 1, 2).to(each.dtype)
     size = SEGMENTATION_AROUND
     around = F.avg_pool2d(own, size, 1, size // 2, count_include_pad=False)
-    share = torch.where(classes > 0, (around * own).sum(1), torch.full_like(each, 0.7))
-    weight = each.new_tensor(SEGMENTATION_WEIGHTS)[classes] * known / (0.3 + share)
+    share = around.gather(1, classes.unsqueeze(1)).squeeze(1)
+    rarity = torch.where(classes > 0, 1.0 / (0.3 + share), torch.ones_like(share))
+    weight = each.new_tensor(SEGMENTATION_WEIGHTS)[classes] * known * rarity
     return (each * weight).sum() / weight.sum().clamp(min=1.0)
 
 
