@@ -52,6 +52,7 @@ SAMPLES: dict[str, type] = {
 # What a message may always take: the objects of a sample, a dtype, an error's text.
 SMALL_BYTES = 1 << 16
 SLOW_S = 1.0
+AGAIN = 3  # a stalled machine charges whoever is at work; a slow decoder is slow again
 
 EXTREMES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 127, 128, 255, 1 << 16, 1 << 20, 0x7FFFFFFF, 0x80000000)
 WORDS = (*EXTREMES, 0xFFFFFFFE, 0xFFFFFFFF)
@@ -298,6 +299,10 @@ def check(kind: str, raw: bytes, verdict: Verdict) -> None:
     taken = tracemalloc.get_traced_memory()[1] - before
     allowed = 2 * max(len(raw), SMALL_BYTES)
     assert taken <= allowed, f"{taken} bytes of memory for a message of {len(raw)}"
+    for _ in range(AGAIN if spent_s >= SLOW_S else 0):
+        start_s = time.thread_time()
+        decoded(kind, raw)
+        spent_s = min(spent_s, time.thread_time() - start_s)
     assert spent_s < SLOW_S, f"{spent_s:.3f} s"
     verdict.messages += 1
     verdict.largest_bytes = max(verdict.largest_bytes, taken)
