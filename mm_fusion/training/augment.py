@@ -20,6 +20,10 @@ Rng = np.random.Generator
 U8 = npt.NDArray[np.uint8]
 BEAM_STEPS = (2, 4, 8)
 FRONT_HALF_RAD = np.radians(60.0)
+MISCALIBRATED_RAD = np.radians(
+    2.2
+)  # a little more than what is asked for: no error is the last one
+MISCALIBRATED_M = 0.22
 
 
 @dataclass(frozen=True)
@@ -128,30 +132,29 @@ def move(
 
 
 def miscalibrated(pixel_from_base: F32, rng: Rng) -> F32:
-    """A projection [3,4] that is wrong: turned by up to 2 degrees about each axis, moved by up to
-    0.2 m, and sometimes as late as 0.1 s at the speed of a vehicle, seldom early."""
+    """A projection [3,4] that is wrong: turned by up to MISCALIBRATED_RAD about any axis, moved by
+    up to MISCALIBRATED_M anywhere, large errors as often as small ones, and sometimes as late as
+    0.1 s at the speed of a vehicle, seldom early."""
     p = pixel_from_base.astype(np.float64)
-    depth = p[2, :3] / max(np.linalg.norm(p[2, :3]), 1e-9)
-    centre = p[:2, :3] @ depth
-    focal = np.sqrt(np.maximum((p[:2, :3] ** 2).sum(1) - centre**2, 1.0))
-    size = rng.uniform(0.0, np.radians(2.0))
-    about_x, about_y, about_z = rng.uniform(-1.0, 1.0, 3) * size
-    turned = np.array(
-        [
-            [1.0, -about_z * focal[0] / focal[1], focal[0] * about_y],
-            [about_z * focal[1] / focal[0], 1.0, focal[1] * about_x],
-            [0.0, 0.0, 1.0],
-        ]
-    )
-    to_centre = np.array([[1.0, 0.0, -centre[0]], [0.0, 1.0, -centre[1]], [0.0, 0.0, 1.0]])
+    rows = p[:, :3] / np.linalg.norm(p[2, :3])  # a world that was scaled scales depth
+    centre = rows[:2] @ rows[2]
+    focal = np.sqrt(np.maximum((rows[:2] ** 2).sum(1) - centre**2, 1.0))
+    camera = np.array([[focal[0], 0.0, centre[0]], [0.0, focal[1], centre[1]], [0.0, 0.0, 1.0]])
+    turned, _ = cv2.Rodrigues(direction(rng) * rng.uniform(0.0, MISCALIBRATED_RAD))
     moved = np.eye(4)
-    moved[:3, 3] = rng.uniform(-1.0, 1.0, 3) * rng.uniform(0.0, 0.2)
+    moved[:3, 3] = direction(rng) * rng.uniform(0.0, MISCALIBRATED_M)
     if rng.random() < 0.4:
         late_s = rng.uniform(0.0, 0.1)
         moved[0, 3] -= late_s * rng.uniform(-5.0, 15.0)  # as in stale()
         turn_rad = late_s * rng.normal(0.0, 0.3)
         moved[0, 1], moved[1, 0] = -turn_rad, turn_rad
-    return (np.linalg.inv(to_centre) @ turned @ to_centre @ p @ moved).astype(np.float32)
+    return (camera @ turned @ np.linalg.inv(camera) @ p @ moved).astype(np.float32)
+
+
+def direction(rng: Rng) -> npt.NDArray[np.float64]:
+    """Any direction, a unit vector [3]."""
+    vector = rng.normal(size=3)
+    return np.asarray(vector / np.linalg.norm(vector))
 
 
 def stale(frame: Frame, rng: Rng) -> Frame:

@@ -21,7 +21,9 @@ class Steps(torch.utils.data.Dataset[Batch]):
 
     def __init__(self, paths: list[Path], settings: TrainSettings, grid: Grid, rank: int) -> None:
         self._paths, self._settings, self._grid, self._rank = paths, settings, grid, rank
-        self._augmentation = Augmentation() if settings.augment else NO_AUGMENTATION
+        no_image, no_points = settings.withheld
+        usual = Augmentation(no_image_probability=no_image, no_points_probability=no_points)
+        self._augmentation = usual if settings.augment else NO_AUGMENTATION
 
     def __getitem__(self, step: int) -> Batch:
         s, rank = self._settings, self._rank

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from mm_fusion.datasets.frame import UNKNOWN_CLASS
 from mm_fusion.training.dataset import Batch
+from mm_fusion.training.grid import Grid
 from mm_fusion.training.network_torch import Maps
 from mm_fusion.training.views import depth_position, nearest_cell, project
 
@@ -21,6 +22,9 @@ SEGMENTATION_SCALE = 2.0  # the image encoder learns mostly from it
 DEPTH_SCALE = 0.3
 DEPTH_POINT_STEP = 4  # every fourth point teaches depth well enough
 SEGMENTATION_WEIGHTS = (1.0, 2.0, 4.0, 4.0)  # objects are few among the pixels
+TAUGHT_SCALE = 2.0
+TAUGHT_HEIGHT_M = 0.6  # where a cell is looked at
+TAUGHT_FROM_PX = 8.0  # so far off, about a degree, a picture tells little of a cell
 SEGMENTATION_AROUND = 9  # cells, the side of a neighbourhood: what is far fills few of it
 
 
@@ -34,6 +38,7 @@ class Losses:
     spread: torch.Tensor
     segmentation: torch.Tensor
     depth: torch.Tensor
+    taught: torch.Tensor
 
 
 def heat_loss(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -106,18 +111,48 @@ def depth_loss(
     return -(found * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def losses(maps: Maps, batch: Batch) -> Losses:
-    """All losses of a batch. The image's own two are taken whether or not a sense is withheld, but
-    not by a network that has no eyes."""
+def points_alone(batch: Batch, grid: Grid) -> torch.Tensor:
+    """[B,1,nx,ny]: 1 where points are all there is to go by, because no picture is there, because
+    the camera does not look there, or because it is believed to look elsewhere than it does."""
+    xs = grid.x_min_m + (torch.arange(grid.nx) + 0.5) * grid.pillar_m
+    ys = grid.y_min_m + (torch.arange(grid.ny) + 0.5) * grid.pillar_m
+    gx, gy = torch.meshgrid(xs, ys, indexing="ij")
+    at = torch.stack([gx, gy, torch.full_like(gx, TAUGHT_HEIGHT_M)], -1).reshape(1, -1, 3)
+    count = len(batch.has_image)
+    at = at.to(batch.points.device).expand(count, -1, -1)
+    u, v, _, seen = project(at, batch.looked_from[:, 0])
+    believed_u, believed_v, _, believed = project(at, batch.pixel_from_base[:, 0])
+    off_px = torch.hypot(believed_u - u, believed_v - v)
+    pictured = seen & believed & (off_px < TAUGHT_FROM_PX) & (batch.has_image > 0.5)
+    alone = ~pictured & (batch.has_points > 0.5)
+    return alone.reshape(count, 1, grid.nx, grid.ny).to(batch.points.dtype)
+
+
+def taught_loss(
+    logits: torch.Tensor, teacher: torch.Tensor, weight: torch.Tensor, objects: torch.Tensor
+) -> torch.Tensor:
+    """Cross entropy with the teacher's chances, [B,3,nx,ny] logits both, by the square of how far
+    apart they are (Li et al., Generalized Focal Loss, 2020), for each of the ``objects``."""
+    wanted = torch.sigmoid(teacher)
+    apart = (torch.sigmoid(logits) - wanted) ** 2
+    each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    return (each * apart * weight).sum() / objects.clamp(min=1.0)
+
+
+def losses(maps: Maps, batch: Batch, taught: torch.Tensor | None = None) -> Losses:
+    """All losses of a batch; ``taught`` is what :func:`taught_loss` gave, if anybody teaches. The
+    image's own two are taken whether or not a sense is withheld, but not by a network that has no
+    eyes."""
     targets = batch.targets
     heat = heat_loss(maps.heat, targets.heat, targets.heat_weight)
     boxes = box_loss(maps.boxes, targets.boxes, targets.box_weight)
     spread = spread_loss(maps.spreads, maps.boxes, targets.boxes, targets.box_weight)
-    total = heat + BOX_SCALE * boxes + SPREAD_SCALE * spread
-    nothing = total.new_zeros(())
+    nothing = heat.new_zeros(())
+    taught = nothing if taught is None else taught
+    total = heat + BOX_SCALE * boxes + SPREAD_SCALE * spread + TAUGHT_SCALE * taught
     if maps.segmentation is None or maps.depth is None:
-        return Losses(total, heat, boxes, spread, nothing, nothing)
+        return Losses(total, heat, boxes, spread, nothing, nothing, taught)
     seg = segmentation_loss(maps.segmentation, batch.segmentation)
     depth = depth_loss(maps.depth, batch.points, batch.looked_from[:, 0])
     total = total + SEGMENTATION_SCALE * seg + DEPTH_SCALE * depth
-    return Losses(total, heat, boxes, spread, seg, depth)
+    return Losses(total, heat, boxes, spread, seg, depth, taught)

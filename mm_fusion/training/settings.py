@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 
 from mm_fusion.errors import ConfigError
+from mm_fusion.training.augment import Augmentation
 from mm_fusion.training.encoders import LITE0
 from mm_fusion.training.network_torch import SENSES
 
 DEVICES = ("auto", "cpu", "cuda")
+WITHHELD = (Augmentation.no_image_probability, Augmentation.no_points_probability)
 
 
 def chosen_device(name: str) -> torch.device:
@@ -46,6 +48,8 @@ class TrainSettings:
     train_trunk: bool = False  # ImageNet's features serve as they are, and see real streets too
     train_late_trunk: bool = False  # only what comes after stride 8 learns, and slowly
     init: tuple[str, ...] = ()
+    withheld: tuple[float, float] = WITHHELD  # shares of frames without picture, without points
+    teacher: str = ""  # a LIDAR network's checkpoint: says what points alone tell
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "workers", "threads", "decay_steps"):
@@ -57,6 +61,10 @@ class TrainSettings:
             raise ConfigError(f"senses must be one of {', '.join(SENSES)}, not {self.senses}")
         if self.train_late_trunk and self.encoder != LITE0:
             raise ConfigError(f"train_late_trunk goes with the encoder {LITE0} only")
+        if min(self.withheld) < 0.0 or sum(self.withheld) > 1.0:
+            raise ConfigError(f"withheld: two shares from 0, up to 1 in all, not {self.withheld}")
+        if self.teacher and self.senses != "fused":
+            raise ConfigError(f"a teacher is for the fused network, not for one of {self.senses}")
         if self.batch % self.learners:
             raise ConfigError(f"batch {self.batch} must be a multiple of workers {self.workers}")
 

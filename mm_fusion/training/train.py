@@ -5,8 +5,9 @@ which beats several threads in one process; on a GPU one process learns, and the
 batches. Everything random follows from (seed, step, rank), so a run that is stopped and taken up
 with ``--resume`` ends, on a CPU, in the same weights as one that was not. ``--senses lidar`` and
 ``--senses camera`` train the network of one sense alone; ``--init`` starts from their weights, or
-from any other checkpoint's. ``out`` receives ``checkpoint.pt`` (the last one, replaced whole),
-``log.jsonl`` and ``curves.png``.
+from any other checkpoint's; ``--teacher`` holds the fused network to what a LIDAR network says
+where points are all there is to go by. ``out`` receives ``checkpoint.pt`` (the last one, replaced
+whole), ``log.jsonl`` and ``curves.png``.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from mm_fusion.training.dataset import Batch
 from mm_fusion.training.encoders import LITE0
 from mm_fusion.training.frames import list_frames
 from mm_fusion.training.loading import batches
-from mm_fusion.training.losses import Losses, losses
-from mm_fusion.training.network_torch import SENSES, FusionNet
+from mm_fusion.training.losses import Losses, losses, points_alone, taught_loss
+from mm_fusion.training.network_torch import SENSES, FusionNet, Maps
 from mm_fusion.training.settings import DEVICES, TrainSettings, chosen_device
 
 CHECKPOINT = "checkpoint.pt"
@@ -58,6 +59,7 @@ class State:
     net: FusionNet
     average: dict[str, torch.Tensor]
     optimizer: torch.optim.Optimizer
+    teacher: FusionNet | None = None
     step: int = 0
     duration_s: float = 0.0
 
@@ -97,7 +99,21 @@ def new_state(settings: TrainSettings, empty: bool = False) -> State:
     ]
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
     average = {name: value.clone() for name, value in net.state_dict().items()}
-    return State(net, average, optimizer)
+    return State(net, average, optimizer, teacher_of(settings))
+
+
+def teacher_of(settings: TrainSettings) -> FusionNet | None:
+    """The LIDAR network that teaches, ready to answer; None without one. Raises StageError where
+    the checkpoint is one of another network."""
+    if not settings.teacher:
+        return None
+    saved = read_checkpoint(Path(settings.teacher))
+    if saved["settings"]["senses"] != "lidar":
+        raise StageError(f"{settings.teacher}: a teacher is a LIDAR network")
+    net = FusionNet(senses="lidar")
+    net.load_state_dict(saved["average"])
+    net.requires_grad_(False)
+    return net.eval().to(chosen_device(settings.device), memory_format=torch.channels_last)
 
 
 EYES = ("image.", "lift.", "bev.join.image.")
@@ -195,20 +211,31 @@ def update_average(state: State, decay: float) -> None:
     torch._foreach_lerp_(*slow, 1.0 - keep)  # one call for all: four hundred would cost a GPU
 
 
+def inputs_of(batch: Batch) -> tuple[torch.Tensor, ...]:
+    """What a network is asked."""
+    pictures = (batch.images, batch.pixel_from_base)
+    return (batch.points, *pictures, batch.has_points, batch.has_image)
+
+
+def lesson(state: State, batch: Batch, maps: Maps, bfloat16: bool) -> torch.Tensor | None:
+    """What the answers of the teacher cost, if there is one."""
+    if state.teacher is None:
+        return None
+    kind = batch.points.device.type
+    with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=bfloat16):
+        told = state.teacher(*inputs_of(batch)).heat
+    alone = points_alone(batch, state.net.grid)
+    return taught_loss(maps.heat, told, alone, (batch.targets.heat == 1.0).sum())
+
+
 def one_step(state: State, batch: Batch, settings: TrainSettings) -> Losses:
     """Forward, backward, average, update."""
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(settings, state.step) * group.get("share", 1.0)
     kind = next(state.net.parameters()).device.type
     with torch.autocast(kind, torch.bfloat16, enabled=settings.bfloat16):
-        maps = state.net(
-            batch.points,
-            batch.images,
-            batch.pixel_from_base,
-            batch.has_points,
-            batch.has_image,
-        )
-    value = losses(maps, batch)
+        maps = state.net(*inputs_of(batch))
+    value = losses(maps, batch, lesson(state, batch, maps, settings.bfloat16))
     state.optimizer.zero_grad(set_to_none=True)
     value.total.backward()
     with torch.no_grad():
@@ -234,12 +261,13 @@ def log_line(out: Path, state: State, settings: TrainSettings, value: Losses) ->
         "spread": round(value.spread.item(), 4),
         "segmentation": round(value.segmentation.item(), 4),
         "depth": round(value.depth.item(), 4),
+        "taught": round(value.taught.item(), 4),
         "learning_rate": round(learning_rate(settings, state.step - 1), 7),
         "duration_s": round(state.duration_s, 1),
     }
     with (out / LOG).open("a") as file:
         file.write(json.dumps(line) + "\n")
-    shown = ("loss", "heat", "boxes", "spread", "segmentation", "depth")
+    shown = ("loss", "heat", "boxes", "spread", "segmentation", "depth", "taught")
     values = "  ".join(f"{name} {line[name]:.3f}" for name in shown)
     print(f"step {state.step:6d}/{settings.steps}  {values}  {state.duration_s:.0f} s", flush=True)
 
@@ -327,6 +355,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=default.decay_steps,
         help="steps at the end over which the learning rate falls to zero",
     )
+    add_network_arguments(parser, default)
+    parser.add_argument("--float32", action="store_true", help="do not compute in bfloat16")
+
+
+def add_network_arguments(parser: argparse.ArgumentParser, default: TrainSettings) -> None:
+    """What learns, and from where."""
     parser.add_argument("--senses", choices=SENSES, default=default.senses)
     parser.add_argument(
         "--encoder", default=default.encoder, help=f"{LITE0}, or timm:NAME (pip install timm)"
@@ -343,7 +377,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init", nargs="*", default=[], help="checkpoints to take weights from at the start"
     )
-    parser.add_argument("--float32", action="store_true", help="do not compute in bfloat16")
+    parser.add_argument(
+        "--withheld",
+        nargs=2,
+        type=float,
+        default=default.withheld,
+        metavar=("PICTURES", "POINTS"),
+        help="shares of the frames in which the fused network goes without one sense",
+    )
+    parser.add_argument(
+        "--teacher",
+        default="",
+        metavar="CHECKPOINT",
+        help="a LIDAR network that the fused one learns from where points are all there is",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -364,6 +411,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         train_trunk=args.train_trunk,
         train_late_trunk=args.train_late_trunk,
         init=tuple(args.init),
+        withheld=tuple(args.withheld),
+        teacher=args.teacher,
     )
     result = train(args.frames, args.out, settings, resume=args.resume)
     return {**asdict(result), "checkpoint": str(result.checkpoint)}
