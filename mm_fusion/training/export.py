@@ -341,6 +341,8 @@ def export(
     """
     if cameras < 1:
         raise ConfigError(f"--cameras: must be 1 or more, got {cameras}")
+    if weights and checkpoint is None:
+        raise ConfigError("--weights: an untrained network has none worth keeping")
     saved = {} if checkpoint is None else read_checkpoint(checkpoint)
     net, trained = network_in(saved)
     threshold = saved.get("score_threshold", SCORE_THRESHOLD)
@@ -364,7 +366,7 @@ def export(
         write_contract(values, text)
         os.replace(model, out / model.name)
         os.replace(text, out / text.name)
-    if weights and saved:
+    if weights:
         write_weights(out / f"{name}.pt", net, saved["settings"], values)
     return values
 

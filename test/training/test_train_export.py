@@ -233,6 +233,8 @@ def test_a_network_for_two_cameras_shares_its_weights_between_them(tmp_path: Pat
     assert np.abs(whole[1] - alone[1]).max() > 1e-2
     with pytest.raises(ConfigError, match="--cameras: must be 1 or more, got 0"):
         exporting.export(None, tmp_path, cameras=0)
+    with pytest.raises(ConfigError, match="--weights: an untrained network has none"):
+        exporting.export(None, tmp_path, weights=True)
 
 
 def test_what_weights_say_of_themselves_is_exported_again(
