@@ -233,6 +233,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--device", choices=DEVICES, default="auto")
     made.add_argument("--train-late-trunk", action="store_true", help="as for mm_fusion train")
+    made.add_argument(
+        "--teacher",
+        default="",
+        metavar="CHECKPOINT",
+        help="as for mm_fusion train: the fused one's",
+    )
     for name in SENSES:
         what = f"checkpoints from which the {name} network starts"
         made.add_argument(f"--init-{name}", nargs="*", default=[], help=what)
@@ -249,6 +255,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
             senses=name,
             train_late_trunk=args.train_late_trunk and name != "lidar",
             init=tuple(getattr(args, f"init_{name}")),
+            teacher=args.teacher if name == "fused" else "",
         )
         for name in args.networks
     }
