@@ -228,6 +228,12 @@ def skew(v: npt.ArrayLike) -> F64:
     return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
 
 
+def random_direction(rng: np.random.Generator) -> F64:
+    """A unit vector [3], every direction as likely."""
+    vector = rng.normal(size=3)
+    return np.asarray(vector / np.linalg.norm(vector))
+
+
 def rotation_exp(x: float, y: float, z: float) -> F64:
     """Rotation matrix [3,3] of a rotation vector (Rodrigues), plain floats for speed."""
     angle2 = x * x + y * y + z * z

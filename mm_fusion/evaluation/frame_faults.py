@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.linalg import rq
 
 from mm_fusion.datasets.frame import NO_RING, Cloud, LabelledFrame
-from mm_fusion.geometry import RigidTransform
+from mm_fusion.geometry import RigidTransform, random_direction
 
 F64 = npt.NDArray[np.float64]
 U8 = npt.NDArray[np.uint8]
@@ -127,7 +127,7 @@ def wrong_rotation(angle_deg: float, s: Sensed, rng: Rng) -> Sensed | None:
     """The calibration turns the camera by this angle about an axis drawn for each frame."""
     if s.image is None or s.camera_from_base is None:
         return None
-    axis = _direction(rng) * np.deg2rad(angle_deg)
+    axis = random_direction(rng) * np.deg2rad(angle_deg)
     rotation, _ = cv2.Rodrigues(axis)
     error = RigidTransform(np.asarray(rotation, np.float64), np.zeros(3))
     return replace(s, camera_from_base=error @ s.camera_from_base)
@@ -137,14 +137,8 @@ def wrong_place(error_m: float, s: Sensed, rng: Rng) -> Sensed | None:
     """The calibration moves the camera by this length in a direction drawn for each frame."""
     if s.image is None or s.camera_from_base is None:
         return None
-    error = RigidTransform(np.eye(3), _direction(rng) * error_m)
+    error = RigidTransform(np.eye(3), random_direction(rng) * error_m)
     return replace(s, camera_from_base=error @ s.camera_from_base)
-
-
-def _direction(rng: Rng) -> F64:
-    """Any direction, a unit vector [3]."""
-    v = rng.normal(size=3)
-    return np.asarray(v / np.linalg.norm(v))
 
 
 # ------------------------------------------------------------------------------ the LIDAR

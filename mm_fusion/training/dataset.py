@@ -36,6 +36,11 @@ class Batch:
     segmentation: torch.Tensor  # i64 [B,H/4,W/4]
     targets: Targets
 
+    def inputs(self) -> tuple[torch.Tensor, ...]:
+        """What a network is asked, in the order of its arguments."""
+        pictures = (self.images, self.pixel_from_base)
+        return (self.points, *pictures, self.has_points, self.has_image)
+
     def tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         """The same with every tensor changed: moved to a device, say."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "targets"}

@@ -29,7 +29,7 @@ from mm_fusion.training.fp16 import export_half
 from mm_fusion.training.frames import CLASSES, list_frames, load_frame
 from mm_fusion.training.graph import problems, without_arctan
 from mm_fusion.training.network_torch import SPREAD_CHANNELS, TOP_K, DeployedNet, FusionNet
-from mm_fusion.training.train import CURVES, read_checkpoint
+from mm_fusion.training.train import CURVES, averaged_network, read_checkpoint
 from mm_fusion.training.validate import validate
 from mm_fusion.training.views import IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX
 
@@ -296,15 +296,9 @@ def network_in(saved: dict[str, Any]) -> tuple[FusionNet, Any]:
     if not saved:
         torch.manual_seed(0)
         return FusionNet().eval(), "untrained, for wiring only"
-    settings = saved["settings"]
-    net = FusionNet(senses=settings["senses"], encoder=settings["encoder"])
-    try:
-        net.load_state_dict(saved["average"])
-    except RuntimeError as error:
-        told = " ".join(str(error).split())[:300]
-        raise StageError(f"the checkpoint is one of another network: {told}") from error
+    net, settings = averaged_network(saved), saved["settings"]
     if "trained" in saved:  # of weights that an export wrote
-        return net.eval(), saved["trained"]
+        return net, saved["trained"]
     trained = {
         "senses": settings["senses"],
         "data": "simulated town, own simulator",
@@ -318,7 +312,7 @@ def network_in(saved: dict[str, Any]) -> tuple[FusionNet, Any]:
         "duration_s": round(saved["duration_s"]),
         "torch": str(torch.__version__),
     }
-    return net.eval(), trained
+    return net, trained
 
 
 def export(

@@ -104,16 +104,14 @@ def new_state(settings: TrainSettings, empty: bool = False) -> State:
 
 def teacher_of(settings: TrainSettings) -> FusionNet | None:
     """The LIDAR network that teaches, ready to answer; None without one. Raises StageError where
-    the checkpoint is one of another network."""
+    there is another network, or none."""
     if not settings.teacher:
         return None
     saved = read_checkpoint(Path(settings.teacher))
     if saved["settings"]["senses"] != "lidar":
         raise StageError(f"{settings.teacher}: a teacher is a LIDAR network")
-    net = FusionNet(senses="lidar")
-    net.load_state_dict(saved["average"])
-    net.requires_grad_(False)
-    return net.eval().to(chosen_device(settings.device), memory_format=torch.channels_last)
+    net = averaged_network(saved).requires_grad_(False)
+    return net.to(chosen_device(settings.device), memory_format=torch.channels_last)
 
 
 EYES = ("image.", "lift.", "bev.join.image.")
@@ -172,6 +170,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def averaged_network(saved: dict[str, Any]) -> FusionNet:
+    """The network of a checkpoint's averaged weights, ready to answer. Raises StageError where it
+    is one of another architecture."""
+    settings = saved["settings"]
+    net = FusionNet(senses=settings["senses"], encoder=settings["encoder"])
+    try:
+        net.load_state_dict(saved["average"])
+    except RuntimeError as error:
+        told = " ".join(str(error).split())[:300]
+        raise StageError(f"the checkpoint is one of another network: {told}") from error
+    return net.eval()
+
+
 def restore(state: State, path: Path) -> None:
     """Take up the run that wrote ``path``."""
     saved = read_checkpoint(path)
@@ -211,19 +222,13 @@ def update_average(state: State, decay: float) -> None:
     torch._foreach_lerp_(*slow, 1.0 - keep)  # one call for all: four hundred would cost a GPU
 
 
-def inputs_of(batch: Batch) -> tuple[torch.Tensor, ...]:
-    """What a network is asked."""
-    pictures = (batch.images, batch.pixel_from_base)
-    return (batch.points, *pictures, batch.has_points, batch.has_image)
-
-
 def lesson(state: State, batch: Batch, maps: Maps, bfloat16: bool) -> torch.Tensor | None:
     """What the answers of the teacher cost, if there is one."""
     if state.teacher is None:
         return None
     kind = batch.points.device.type
     with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=bfloat16):
-        told = state.teacher(*inputs_of(batch)).heat
+        told = state.teacher(*batch.inputs()).heat
     alone = points_alone(batch, state.net.grid)
     return taught_loss(maps.heat, told, alone, (batch.targets.heat == 1.0).sum())
 
@@ -234,7 +239,7 @@ def one_step(state: State, batch: Batch, settings: TrainSettings) -> Losses:
         group["lr"] = learning_rate(settings, state.step) * group.get("share", 1.0)
     kind = next(state.net.parameters()).device.type
     with torch.autocast(kind, torch.bfloat16, enabled=settings.bfloat16):
-        maps = state.net(*inputs_of(batch))
+        maps = state.net(*batch.inputs())
     value = losses(maps, batch, lesson(state, batch, maps, settings.bfloat16))
     state.optimizer.zero_grad(set_to_none=True)
     value.total.backward()

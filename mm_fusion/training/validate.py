@@ -50,9 +50,7 @@ def predict(net: FusionNet, frames: list[Frame], mode: str) -> Iterator[Lines]:
     """The network's answers in one of MODES, frame by frame, as in ``detections.jsonl``."""
     batch = collate(frames, [MODES[mode]] * len(frames), net.grid)
     with torch.no_grad():
-        maps = net(
-            batch.points, batch.images, batch.pixel_from_base, batch.has_points, batch.has_image
-        )
+        maps = net(*batch.inputs())
     yield from lines_of(net, maps, MIN_SCORE)
 
 
