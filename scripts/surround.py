@@ -18,7 +18,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +104,18 @@ def answers_of(net: FusionNet, views: list[Frame], points: bool) -> Lines:
     return lines
 
 
+@cache
+def networks(models: Path) -> dict[str, FusionNet]:
+    """The networks of MODES, opened once by each process, which gets one thread."""
+    torch.set_num_threads(1)
+    return {name: network_of(models / f"{name}.pt")[0] for name in {m for m, _ in MODES.values()}}
+
+
 def score_drive(
     drive: int, models: Path, seed: int, cameras: int, wanted: Wanted
 ) -> dict[str, list[Matches]]:
     """How each mode's answers met the truth, frame by frame."""
-    torch.set_num_threads(1)
-    nets = {name: network_of(models / f"{name}.pt")[0] for name in {m for m, _ in MODES.values()}}
+    nets = networks(models)
     out: dict[str, list[Matches]] = {mode: [] for mode in MODES}
     for each in frames_of_drive(drive, seed, cameras, wanted):
         views = [frame_of(frame) for frame in each]

@@ -297,10 +297,12 @@ def network_in(saved: dict[str, Any]) -> tuple[FusionNet, Any]:
         torch.manual_seed(0)
         return FusionNet().eval(), "untrained, for wiring only"
     net, settings = averaged_network(saved), saved["settings"]
+    without = {"without": list(settings["without"])} if settings.get("without") else {}
     if "trained" in saved:  # of weights that an export wrote
-        return net, saved["trained"]
+        return net, {**saved["trained"], **without}
     trained = {
         "senses": settings["senses"],
+        **without,
         "data": "simulated town, own simulator",
         "frames": saved["frames"],
         "steps": saved["step"],

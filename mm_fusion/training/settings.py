@@ -50,6 +50,7 @@ class TrainSettings:
     init: tuple[str, ...] = ()
     withheld: tuple[float, float] = WITHHELD  # shares of frames without picture, without points
     teacher: str = ""  # a LIDAR network's checkpoint: says what points alone tell
+    without: tuple[str, ...] = ()  # of parts.PARTS: left out, to learn what they are worth
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "workers", "threads", "decay_steps"):

@@ -33,6 +33,7 @@ from mm_fusion.training.frames import list_frames
 from mm_fusion.training.loading import batches
 from mm_fusion.training.losses import Losses, losses, points_alone, taught_loss
 from mm_fusion.training.network_torch import SENSES, FusionNet, Maps
+from mm_fusion.training.parts import PARTS, leave_out
 from mm_fusion.training.settings import DEVICES, TrainSettings, chosen_device
 
 CHECKPOINT = "checkpoint.pt"
@@ -79,6 +80,8 @@ def new_state(settings: TrainSettings, empty: bool = False) -> State:
     net = FusionNet(
         senses=settings.senses, encoder=settings.encoder, pretrained=not (trunk or empty)
     )
+    for part in settings.without:
+        leave_out(net, part)
     for path in () if empty else settings.init:
         take_weights(net, Path(path))
     if not (settings.train_trunk or settings.fresh_encoder):
@@ -171,10 +174,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def averaged_network(saved: dict[str, Any]) -> FusionNet:
-    """The network of a checkpoint's averaged weights, ready to answer. Raises StageError where it
-    is one of another architecture."""
+    """The network of a checkpoint's averaged weights, without what it was trained without, ready
+    to answer. Raises StageError where it is one of another architecture."""
     settings = saved["settings"]
     net = FusionNet(senses=settings["senses"], encoder=settings["encoder"])
+    for part in settings.get("without", ()):
+        leave_out(net, part)
     try:
         net.load_state_dict(saved["average"])
     except RuntimeError as error:
@@ -396,6 +401,13 @@ def add_network_arguments(parser: argparse.ArgumentParser, default: TrainSetting
         metavar="CHECKPOINT",
         help="a LIDAR network that the fused one learns from where points are all there is",
     )
+    parser.add_argument(
+        "--without",
+        nargs="*",
+        choices=PARTS,
+        default=[],
+        help="parts to leave out, to learn what they are worth",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -418,6 +430,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         init=tuple(args.init),
         withheld=tuple(args.withheld),
         teacher=args.teacher,
+        without=tuple(args.without),
     )
     result = train(args.frames, args.out, settings, resume=args.resume)
     return {**asdict(result), "checkpoint": str(result.checkpoint)}
