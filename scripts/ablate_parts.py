@@ -7,7 +7,8 @@
 With ``--train`` the network is trained as it is, again from another seed (what differs between
 these two is chance), and anew without each part, all with as many steps on the same versions of
 the same frames; all begin with the LIDAR network's weights and ImageNet's trunk, so that whatever
-looks at pictures is learned in each. Trainings that are done are not done again. Without
+looks at pictures is learned in each. With ``--init models/fusion.pt`` they begin with the whole
+network instead, which then learns to do without. Trainings that are done are not repeated. Without
 ``--train`` the parts of a network that was trained as a whole are silenced, which says what it
 leans on: more than it would lose if it had been trained without.
 
@@ -63,7 +64,7 @@ def trained(args: argparse.Namespace) -> dict[str, Path]:
     """The checkpoints of the whole network, of its second training, and of those without a part."""
     common = ["--frames", str(args.train), "--steps", str(args.steps), "--workers", "1"]
     common += ["--decay-steps", str(max(1, args.steps * 3 // 5)), "--learning-rate", "1.2e-3"]
-    common += ["--init", str(args.models / "lidar.pt"), "--withheld", "0.05", "0.05"]
+    common += ["--init", str(args.init or args.models / "lidar.pt"), "--withheld", "0.05", "0.05"]
     wanted = {WHOLE: [], AGAIN: []} | {p: ["--without", p] for p in args.parts}
     calls = []
     for name, own in wanted.items():
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=256, help="of them, the first so many")
     parser.add_argument("--out", type=Path, required=True, help="folder for the networks")
     parser.add_argument("--models", type=Path, default=Path("models"), help="with the .pt files")
+    parser.add_argument("--init", type=Path, help="checkpoint to train on from")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=51)
