@@ -22,8 +22,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
+from contextlib import redirect_stdout
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,47 +32,55 @@ from typing import Any
 import torch
 
 from mm_fusion.datasets.pool import run_all
+from mm_fusion.errors import ConfigError
 from mm_fusion.evaluation.ablation_runs import Plan, jobs
 from mm_fusion.evaluation.ablation_scores import Curves, Draws, means, number, ratio
-from mm_fusion.evaluation.detection import CLASSES
 from mm_fusion.evaluation.frame_faults import CLEAN, FAULTS
 from mm_fusion.evaluation.frame_sets import SCOPES, Setting
 from mm_fusion.training.export import export
 from mm_fusion.training.frames import list_frames
 from mm_fusion.training.parts import PARTS
-from mm_fusion.training.train import CHECKPOINT, read_checkpoint
+from mm_fusion.training.settings import TrainSettings
+from mm_fusion.training.train import CHECKPOINT, read_checkpoint, train
 
 WHOLE, AGAIN = "whole", "whole, another seed"
 CONDITIONS = tuple(c for c in FAULTS if c.name == "extrinsic rotation, 2°")
 
 
-def train_one(name: str, out: Path, options: tuple[str, ...]) -> tuple[str, Path]:
-    """Train one network in a process of its own, or go on with it; its name and checkpoint."""
+def train_one(name: str, frames: Path, out: Path, settings: TrainSettings) -> tuple[str, Path]:
+    """Train one network, or go on with it where the same training stopped; its name and checkpoint.
+    Raises ConfigError where there is one of another training."""
     checkpoint = out / CHECKPOINT
-    command = [sys.executable, "-m", "mm_fusion.training.train", "--out", str(out), *options]
-    if checkpoint.exists():
+    begun = checkpoint.exists()
+    if begun:
         saved = read_checkpoint(checkpoint)
-        if saved["step"] == saved["settings"]["steps"]:
+        if saved["settings"] != asdict(settings):
+            raise ConfigError(f"{out} holds a training with other settings: name another --out")
+        if saved["step"] == settings.steps:
             return name, checkpoint
-        command.append("--resume")
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "output.txt").open("a") as told:
-        subprocess.run(command, check=True, stdout=told, stderr=told)
+    with (out / "output.txt").open("a") as told, redirect_stdout(told):
+        train(frames, out, settings, resume=begun)
     return name, checkpoint
 
 
 def trained(args: argparse.Namespace) -> dict[str, Path]:
     """The checkpoints of the whole network, of its second training, and of those without a part."""
-    common = ["--frames", str(args.train), "--steps", str(args.steps), "--workers", "1"]
-    common += ["--decay-steps", str(max(1, args.steps * 3 // 5)), "--learning-rate", "1.2e-3"]
-    common += ["--init", str(args.init or args.models / "lidar.pt"), "--withheld", "0.05", "0.05"]
-    wanted = {WHOLE: [], AGAIN: []} | {p: ["--without", p] for p in args.parts}
+    whole = TrainSettings(
+        steps=args.steps,
+        decay_steps=max(1, args.steps * 3 // 5),
+        workers=1,
+        learning_rate=1.2e-3,
+        seed=args.seed,
+        init=(str(args.init or args.models / "lidar.pt"),),
+        withheld=(0.05, 0.05),
+    )
+    wanted = {WHOLE: whole, AGAIN: replace(whole, seed=args.seed + 1)}
+    wanted |= {part: replace(whole, without=(part,)) for part in args.parts}
     calls = []
-    for name, own in wanted.items():
-        seed = args.seed + (name == AGAIN)
-        options = (*common, *own, "--seed", str(seed))
+    for name, settings in wanted.items():
         folder = args.out / name.replace(", ", "_").replace(" ", "_")
-        calls.append(partial(train_one, name, folder, options))
+        calls.append(partial(train_one, name, args.train, folder, settings))
     done = dict(run_all(calls, args.workers, lambda: None))
     return {name: done[name] for name in wanted}
 
@@ -110,11 +119,10 @@ def table(plans: dict[str, Plan], resamples: int) -> dict[str, Any]:
                 draws, curves = Draws(answers.drive, resamples), Curves(answers, scope)
                 values = means(curves, draws, answers.took)
                 whole = values if whole is None else whole
-                by_class = curves.average_precision(draws.times[0]).mean(axis=1)
                 rows[name] = {
                     "map": number(values[0]),
                     "ratio": ratio(values, whole),
-                    "ap": {c: number(v) for c, v in zip(CLASSES, by_class, strict=True)},
+                    "ap": curves.by_class(draws.times[0]),
                 }
             out.setdefault(condition.name, {})[scope] = rows
     return out
@@ -136,7 +144,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     paths = list_frames(args.frames)[: args.limit]
-    checkpoints = trained(args) if args.train else silenced(args)
+    try:
+        checkpoints = trained(args) if args.train else silenced(args)
+    except ConfigError as error:
+        parser.error(str(error))
     plans = {name: score(name, path, paths, args) for name, path in checkpoints.items()}
     said = {"frames": str(args.frames), "count": len(paths), "steps": args.steps * bool(args.train)}
     print(json.dumps(said | table(plans, args.resamples), indent=2))

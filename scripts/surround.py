@@ -145,8 +145,7 @@ def table(found: dict[str, list[Matches]], resamples: int) -> dict[str, Any]:
     for mode, matches in found.items():
         curves = Curves(Answers.of(matches, drive), "grid")
         values[mode] = means(curves, draws, everything)
-        by_class = curves.average_precision(draws.times[0]).mean(axis=1)
-        ap[mode] = {c: number(v) for c, v in zip(CLASSES, by_class, strict=True)}
+        ap[mode] = curves.by_class(draws.times[0])
     pairs = {"fused": "lidar", "fused, one camera": "lidar", "camera": "fused"}
     return {
         "frames": count,

@@ -33,7 +33,7 @@ from mm_fusion.evaluation.ablation_scores import (
     published,
     ratio,
 )
-from mm_fusion.evaluation.detection import CLASSES, THRESHOLDS_M
+from mm_fusion.evaluation.detection import THRESHOLDS_M
 from mm_fusion.evaluation.frame_faults import CLEAN, FAULTS, Condition
 from mm_fusion.evaluation.frame_sets import MIN_SCORE, SCOPES, Setting
 from mm_fusion.perception.network import read_contract
@@ -176,13 +176,12 @@ def _cell(
 ) -> dict[str, Any]:
     times = np.zeros(len(here.took))
     times[: len(took)] = took
-    precise = here.average_precision(times).mean(axis=1)
     threshold = read_contract(plan.modes[mode].model).score_threshold
     return {
         "map": number(float(values[0])),
         "map_ci95": interval(values),
         "relative": ratio(values, reference),
-        "ap": {n: number(float(p)) for n, p in zip(CLASSES, precise, strict=True)},
+        "ap": here.by_class(times),
         "published": published(here, times, threshold),
     }
 

@@ -55,6 +55,11 @@ class Curves:
             out[c, t] = weighted_precision(hit, times[frame], positives)
         return out
 
+    def by_class(self, times: F64) -> dict[str, float | None]:
+        """AP of each class, the mean over thresholds; None without objects."""
+        values = self.average_precision(times).mean(axis=1)
+        return {name: number(value) for name, value in zip(CLASSES, values, strict=True)}
+
     def mean(self, times: F64) -> float:
         """mAP: the mean over thresholds and then over the classes that have objects."""
         by_class = self.average_precision(times).mean(axis=1)

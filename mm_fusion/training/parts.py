@@ -43,42 +43,18 @@ def _at_every_depth(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tens
     return (features, torch.full_like(chances, 1.0 / DEPTH_BINS), *rest)
 
 
-def _without_painting(net: FusionNet) -> Handle:
-    return net.pillars.register_forward_pre_hook(_unpainted)
-
-
-def _without_lifting(net: FusionNet) -> Handle:
-    return net.lift.register_forward_hook(_nothing)
-
-
-def _without_depth(net: FusionNet) -> Handle:
-    return net.lift.register_forward_pre_hook(_at_every_depth)
-
-
-def _without_hint(net: FusionNet) -> Handle:
-    return net.image.hint8.register_forward_hook(_nothing)
-
-
-def _without_trust(net: FusionNet) -> Handle:
-    return net.bev.join.trust.register_forward_hook(_trusted)
-
-
-def _without_attention(net: FusionNet) -> Handle:
-    return net.bev.attention.register_forward_hook(_as_given)
-
-
 # painting: no point reads the picture (its classes are taught all the same). lifting: no cell
 # does. depth: what is lifted is lifted to every depth (depths are taught all the same). hint:
 # nobody tells the neck where the ground is. trust: both senses are always believed.
 PARTS: dict[str, Callable[[FusionNet], Handle]] = {
-    "painting": _without_painting,
-    "lifting": _without_lifting,
-    "depth": _without_depth,
-    "hint": _without_hint,
-    "trust": _without_trust,
-    "attention": _without_attention,
+    "painting": lambda net: net.pillars.register_forward_pre_hook(_unpainted),
+    "lifting": lambda net: net.lift.register_forward_hook(_nothing),
+    "depth": lambda net: net.lift.register_forward_pre_hook(_at_every_depth),
+    "hint": lambda net: net.image.hint8.register_forward_hook(_nothing),
+    "trust": lambda net: net.bev.join.trust.register_forward_hook(_trusted),
+    "attention": lambda net: net.bev.attention.register_forward_hook(_as_given),
 }
-EYES = ("painting", "lifting", "depth", "hint")
+OF_PICTURES = ("painting", "lifting", "depth", "hint")
 
 
 def leave_out(net: FusionNet, part: str) -> Handle:
@@ -88,6 +64,6 @@ def leave_out(net: FusionNet, part: str) -> Handle:
     """
     if part not in PARTS:
         raise ConfigError(f"a part that can be left out is one of {', '.join(PARTS)}, not {part}")
-    if part in EYES and net.senses == "lidar":
+    if part in OF_PICTURES and net.senses == "lidar":
         raise ConfigError(f"a LIDAR network has no {part} that could be left out")
     return PARTS[part](net)

@@ -6,8 +6,8 @@ batches. Everything random follows from (seed, step, rank), so a run that is sto
 with ``--resume`` ends, on a CPU, in the same weights as one that was not. ``--senses lidar`` and
 ``--senses camera`` train the network of one sense alone; ``--init`` starts from their weights, or
 from any other checkpoint's; ``--teacher`` holds the fused network to what a LIDAR network says
-where points are all there is to go by. ``out`` receives ``checkpoint.pt`` (the last one, replaced
-whole), ``log.jsonl`` and ``curves.png``.
+where points are all there is to go by; ``--without`` leaves parts of the network out. ``out``
+receives ``checkpoint.pt`` (the last one, replaced whole), ``log.jsonl`` and ``curves.png``.
 """
 
 from __future__ import annotations

@@ -160,3 +160,8 @@ def test_the_script_scores_networks_without_a_part(
         assert rows["attention"]["map"] != rows["whole"]["map"]
     contract = yaml.safe_load((out / "attention" / "fusion.yaml").read_text())
     assert contract["trained"]["without"] == ["attention"]
+    if trained:  # other steps would be told than were taken
+        command[-1] = "2"
+        again = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert again.returncode == 2
+        assert "holds a training with other settings: name another --out" in again.stderr
