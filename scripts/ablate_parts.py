@@ -74,6 +74,7 @@ def trained(args: argparse.Namespace) -> dict[str, Path]:
         seed=args.seed,
         init=(str(args.init or args.models / "lidar.pt"),),
         withheld=(0.05, 0.05),
+        expert=str(args.models / "lidar.pt"),
     )
     wanted = {WHOLE: whole, AGAIN: replace(whole, seed=args.seed + 1)}
     wanted |= {part: replace(whole, without=(part,)) for part in args.parts}

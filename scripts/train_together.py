@@ -233,12 +233,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--device", choices=DEVICES, default="auto")
     made.add_argument("--train-late-trunk", action="store_true", help="as for mm_fusion train")
-    made.add_argument(
-        "--teacher",
-        default="",
-        metavar="CHECKPOINT",
-        help="as for mm_fusion train: the fused one's",
-    )
+    for name in ("teacher", "expert"):
+        what = "as for mm_fusion train: the fused one's"
+        made.add_argument(f"--{name}", default="", metavar="CHECKPOINT", help=what)
     for name in SENSES:
         what = f"checkpoints from which the {name} network starts"
         made.add_argument(f"--init-{name}", nargs="*", default=[], help=what)
@@ -256,6 +253,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
             train_late_trunk=args.train_late_trunk and name != "lidar",
             init=tuple(getattr(args, f"init_{name}")),
             teacher=args.teacher if name == "fused" else "",
+            expert=args.expert if name == "fused" else "",
         )
         for name in args.networks
     }

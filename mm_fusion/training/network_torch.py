@@ -8,7 +8,8 @@ The road through it, for one sample (a leading batch axis is there in training o
                                                 ▼   ▼                           │ stride 2
                          sampled at BEV cells, at four heights (lifting) ──► trust, join
                                                                                 │
-                      boxes ◄── decode ◄── head ◄── BEV backbone with attention ┘
+      boxes ◄── decode ◄── gate ◄──┬── head ◄── BEV backbone with attention ◄───┘
+                                   └── expert: the same again, of the bare pillars alone
 
 Everything is in the frame ``base_link`` (x forward, y left, z up, metres). A bird's-eye map is
 indexed [ix, iy]: ix grows with x, iy with y. A sensor that is absent (its flag is 0) contributes
@@ -18,7 +19,6 @@ pictures in views.py.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from mm_fusion.training.encoders import LITE0, make_trunk
 from mm_fusion.training.frames import CLASSES
 from mm_fusion.training.grid import Grid
-from mm_fusion.training.layers import Residual, conv, upsample
+from mm_fusion.training.layers import Attention, Residual, conv, upsample
 from mm_fusion.training.views import (
     DEPTH_BINS,
     chance_of_depth,
@@ -43,6 +43,7 @@ REGRESSION_CHANNELS = 10  # offset 2, z 1, log size 3, sin cos yaw 2, velocity 2
 SPREAD_CHANNELS = 5  # logarithms of the mean errors of x y, z, size, yaw and velocity
 PEAK_CELLS = (7, 3, 3)  # no two objects of a class have centres closer than half of it
 SEGMENTATION_CLASSES = 1 + len(CLASSES)
+Answer = tuple[Tensor, Tensor, Tensor]  # heat, boxes, spreads: see Head
 
 
 @dataclass(frozen=True)
@@ -209,48 +210,6 @@ class Lift(nn.Module):
         return self.mix(flat) * (has_image.sum(1) > 0.5).to(flat.dtype).reshape(batch, 1, 1, 1)
 
 
-class Attention(nn.Module):
-    """One transformer encoder layer over the coarse bird's-eye cells and two presence tokens.
-
-    Pre-norm, multi-head (Vaswani et al., 2017; Xiong et al., 2020). Both senses are in every cell
-    token by now; the presence tokens tell each cell which sense is there at all, so that "no
-    points here" and "no LIDAR" are different things.
-    """
-
-    def __init__(self, channels: int, heads: int, cells: tuple[int, int]) -> None:
-        super().__init__()
-        self.heads = heads
-        self.position = nn.Parameter(torch.randn(cells[0] * cells[1], channels) * 0.02)
-        self.presence = nn.Parameter(torch.randn(2, 2, channels) * 0.02)
-        self.norm1 = nn.LayerNorm(channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.out = nn.Linear(channels, channels)
-        self.norm2 = nn.LayerNorm(channels)
-        self.mlp = nn.Sequential(
-            nn.Linear(channels, 2 * channels), nn.ReLU(), nn.Linear(2 * channels, channels)
-        )
-
-    def forward(self, x: Tensor, has: Tensor) -> Tensor:
-        """``x`` [B,channels,nx,ny]; ``has`` [B,2]: points there, any image there (0 or 1)."""
-        batch, channels, nx, ny = x.shape
-        cells = x.flatten(2).transpose(1, 2) + self.position
-        flags = has.reshape(batch, 2, 1)
-        presence = flags * self.presence[:, 1] + (1.0 - flags) * self.presence[:, 0]
-        tokens = torch.cat([cells, presence], dim=1)
-        tokens = tokens + self.out(self.attend(self.norm1(tokens)))
-        tokens = tokens + self.mlp(self.norm2(tokens))
-        return tokens[:, : nx * ny].transpose(1, 2).reshape(batch, channels, nx, ny)
-
-    def attend(self, tokens: Tensor) -> Tensor:
-        """Scaled dot-product attention over tokens [B,T,channels]."""
-        batch, count, channels = tokens.shape
-        size = channels // self.heads
-        qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, size).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv[0], qkv[1], qkv[2]
-        weights = torch.softmax((q @ k.transpose(-1, -2)) * (1.0 / math.sqrt(size)), dim=-1)
-        return (weights @ v).transpose(1, 2).reshape(batch, count, channels)
-
-
 class Join(nn.Module):
     """Points and image into one bird's-eye map, each weighed by how far it is to be trusted there.
 
@@ -260,28 +219,33 @@ class Join(nn.Module):
 
     TRUSTED = 2.0  # the trust's logit before anything is learned
 
-    def __init__(self, w: Widths) -> None:
+    def __init__(self, w: Widths, sees: bool = True) -> None:
+        """``sees``: whether there ever is an image."""
         super().__init__()
         self.points = nn.Conv2d(w.bev2, w.bev2, 1, bias=False)
-        self.image = nn.Conv2d(w.lift, w.bev2, 1, bias=False)
+        self.image = nn.Conv2d(w.lift, w.bev2, 1, bias=False) if sees else None
         self.norm = nn.BatchNorm2d(w.bev2)
-        self.trust = nn.Sequential(conv(w.bev2 + w.lift, 16, 3), nn.Conv2d(16, 2, 1))
+        known = w.bev2 + w.lift if sees else w.bev2
+        self.trust = nn.Sequential(conv(known, 16, 3), nn.Conv2d(16, 2, 1))
         nn.init.constant_(self.trust[1].bias, self.TRUSTED)
 
-    def forward(self, points: Tensor, image: Tensor, has: Tensor) -> Tensor:
-        """``points`` [B,bev2,nx,ny], ``image`` [B,lift,nx,ny], ``has`` [B,2] 0 or 1."""
-        trust = torch.sigmoid(self.trust(torch.cat([points, image], 1))) * has[:, :, None, None]
-        joined = self.points(points * trust[:, 0:1]) + self.image(image * trust[:, 1:2])
+    def forward(self, points: Tensor, image: Tensor | None, has: Tensor) -> Tensor:
+        """``points`` [B,bev2,nx,ny], ``image`` [B,lift,nx,ny] if it sees, ``has`` [B,2] 0 or 1."""
+        known = points if image is None else torch.cat([points, image], 1)
+        trust = torch.sigmoid(self.trust(known)) * has[:, :, None, None]
+        joined = self.points(points * trust[:, 0:1])
+        if image is not None and self.image is not None:
+            joined = joined + self.image(image * trust[:, 1:2])
         return F.relu(self.norm(joined))
 
 
 class BevBackbone(nn.Module):
     """Strides 2, 4 and 8 of the pillar grid, attention at the coarsest, and back up to 2."""
 
-    def __init__(self, grid: Grid, w: Widths, pillar_channels: int) -> None:
+    def __init__(self, grid: Grid, w: Widths, pillar_channels: int, sees: bool = True) -> None:
         super().__init__()
         self.down2 = conv(pillar_channels, w.bev2, 4, 2)
-        self.join = Join(w)
+        self.join = Join(w, sees)
         self.stage2 = Residual(w.bev2)
         self.stage4 = nn.Sequential(conv(w.bev2, w.bev4, 2, 2), Residual(w.bev4), Residual(w.bev4))
         self.stage8 = nn.Sequential(conv(w.bev4, w.bev8, 2, 2), Residual(w.bev8))
@@ -290,7 +254,7 @@ class BevBackbone(nn.Module):
         self.merge4 = conv(w.bev4, w.bev4)
         self.up2 = conv(w.bev4, w.bev2, 1)
 
-    def forward(self, pillars: Tensor, lifted: Tensor, has: Tensor) -> Tensor:
+    def forward(self, pillars: Tensor, lifted: Tensor | None, has: Tensor) -> Tensor:
         x2 = self.stage2(self.join(self.down2(pillars), lifted, has))
         x4 = self.stage4(x2)
         x8 = self.attention(self.stage8(x4), has)
@@ -318,10 +282,58 @@ class Head(nn.Module):
         )
         nn.init.constant_(self.heat[1].bias, -4.0)  # few cells hold an object
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Answer:
         x = self.shared(x)
         said = self.boxes(x).float()
         return self.heat(x).float(), said[:, :REGRESSION_CHANNELS], said[:, REGRESSION_CHANNELS:]
+
+
+class Expert(nn.Module):
+    """A second opinion, of the points alone, and how much it counts, cell by cell.
+
+    Backbone and head are those of a LIDAR network, which looks at nothing else and so is better
+    where points are all there is to go by, and untouched where the picture is wrong. A gate sees
+    both roads' maps and says, for each class and for the box, which share the joint answer has
+    (mixture of experts: Jacobs et al., 1991). Without points the joint answer is all there is.
+    """
+
+    def __init__(self, grid: Grid, w: Widths) -> None:
+        super().__init__()
+        self.channels = grid.height_bins + 2  # of the pillars: what the points alone give
+        self.bev = BevBackbone(grid, w, self.channels, sees=False)
+        self.head = Head(w)
+        self.gate = nn.Sequential(
+            conv(2 * w.bev2 + w.lift, 24, 1),
+            conv(24, 16),
+            nn.Conv2d(16, 4 * (len(CLASSES) + 1), 1),
+            nn.PixelShuffle(2),
+        )
+        self.learns = True
+
+    def train(self, mode: bool = True) -> Expert:
+        super().train(mode)
+        if not self.learns:
+            self.bev.eval(), self.head.eval()
+        return self
+
+    def forward(
+        self, pillars: Tensor, joint: Tensor, lifted: Tensor, has: Tensor, said: Answer
+    ) -> Answer:
+        """``pillars`` as of PillarEncoder; ``joint`` [B,bev2,nx,ny] and ``said``: the joint road's
+        map and answer; ``lifted`` [B,lift,nx,ny]; ``has`` [B,2]."""
+        points = has[:, :1]
+        x = self.bev(
+            pillars[:, : self.channels].detach(),  # nobody painted these: there is nothing to learn
+            None,
+            torch.cat([points, torch.zeros_like(points)], 1),
+        )
+        share = torch.sigmoid(self.gate(torch.cat([joint, x, lifted], 1)).float())
+        share = 1.0 - (1.0 - share) * points.reshape(-1, 1, 1, 1)
+        by_class, box = share[:, : len(CLASSES)], share[:, len(CLASSES) :]
+        shares, own = (by_class, box, box), self.head(x)
+        each = zip(shares, said, own, strict=True)
+        heat, boxes, spreads = (w * s + (1.0 - w) * o for w, s, o in each)
+        return heat, boxes, spreads
 
 
 @dataclass
@@ -360,6 +372,8 @@ class FusionNet(nn.Module):
             self.lift = Lift(self.grid, w)
         self.bev = BevBackbone(self.grid, w, self.pillars.channels)
         self.head = Head(w)
+        if senses == "fused":
+            self.expert = Expert(self.grid, w)
         # What makes a score the chance that its box is right; fitted after training.
         self.register_buffer("score_scale", torch.ones(len(CLASSES)))
         self.register_buffer("score_shift", torch.zeros(len(CLASSES)))
@@ -372,6 +386,12 @@ class FusionNet(nn.Module):
             self.image.trunk_learns = False
             for parameter in self.image.trunk.late_parameters() if but_late else ():
                 parameter.requires_grad_(True)
+
+    def freeze_expert(self) -> None:
+        """Keep the points' expert as it is from now on, but for its gate."""
+        self.expert.bev.requires_grad_(False)
+        self.expert.head.requires_grad_(False)
+        self.expert.learns = False
 
     def forward(
         self,
@@ -402,8 +422,11 @@ class FusionNet(nn.Module):
                 points, images, pixel_from_base, has_image
             )
         pillars = self.pillars(points, valid, painted, seen)
-        heat, boxes, spreads = self.head(self.bev(pillars, lifted, has))
-        return Maps(heat, boxes, spreads, segmentation, depth)
+        joint = self.bev(pillars, lifted, has)
+        said = self.head(joint)
+        if self.senses == "fused":
+            said = self.expert(pillars, joint, lifted, has, said)
+        return Maps(*said, segmentation, depth)
 
     def look(
         self, points: Tensor, images: Tensor, pixel_from_base: Tensor, has_image: Tensor

@@ -45,13 +45,15 @@ def _at_every_depth(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tens
 
 # painting: no point reads the picture (its classes are taught all the same). lifting: no cell
 # does. depth: what is lifted is lifted to every depth (depths are taught all the same). hint:
-# nobody tells the neck where the ground is. trust: both senses are always believed.
+# nobody tells the neck where the ground is. trust: both senses are always believed. expert: the
+# joint answer is all that counts.
 PARTS: dict[str, Callable[[FusionNet], Handle]] = {
     "painting": lambda net: net.pillars.register_forward_pre_hook(_unpainted),
     "lifting": lambda net: net.lift.register_forward_hook(_nothing),
     "depth": lambda net: net.lift.register_forward_pre_hook(_at_every_depth),
     "hint": lambda net: net.image.hint8.register_forward_hook(_nothing),
     "trust": lambda net: net.bev.join.trust.register_forward_hook(_trusted),
+    "expert": lambda net: net.expert.gate.register_forward_hook(_trusted),
     "attention": lambda net: net.bev.attention.register_forward_hook(_as_given),
 }
 OF_PICTURES = ("painting", "lifting", "depth", "hint")
@@ -64,6 +66,7 @@ def leave_out(net: FusionNet, part: str) -> Handle:
     """
     if part not in PARTS:
         raise ConfigError(f"a part that can be left out is one of {', '.join(PARTS)}, not {part}")
-    if part in OF_PICTURES and net.senses == "lidar":
-        raise ConfigError(f"a LIDAR network has no {part} that could be left out")
+    blind, joint = net.senses == "lidar", net.senses == "fused"
+    if (part in OF_PICTURES and blind) or (part == "expert" and not joint):
+        raise ConfigError(f"a {net.senses} network has no {part} that could be left out")
     return PARTS[part](net)

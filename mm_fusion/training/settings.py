@@ -50,6 +50,7 @@ class TrainSettings:
     init: tuple[str, ...] = ()
     withheld: tuple[float, float] = WITHHELD  # shares of frames without picture, without points
     teacher: str = ""  # a LIDAR network's checkpoint: says what points alone tell
+    expert: str = ""  # a LIDAR network's checkpoint: the points' expert, kept as it is
     without: tuple[str, ...] = ()  # of parts.PARTS: left out, to learn what they are worth
 
     def __post_init__(self) -> None:
@@ -64,8 +65,9 @@ class TrainSettings:
             raise ConfigError(f"train_late_trunk goes with the encoder {LITE0} only")
         if min(self.withheld) < 0.0 or sum(self.withheld) > 1.0:
             raise ConfigError(f"withheld: two shares from 0, up to 1 in all, not {self.withheld}")
-        if self.teacher and self.senses != "fused":
-            raise ConfigError(f"a teacher is for the fused network, not for one of {self.senses}")
+        for name in ("teacher", "expert"):
+            if getattr(self, name) and self.senses != "fused":
+                raise ConfigError(f"{name}: for the fused network, not for one of {self.senses}")
         if self.batch % self.learners:
             raise ConfigError(f"batch {self.batch} must be a multiple of workers {self.workers}")
 

@@ -6,7 +6,8 @@ batches. Everything random follows from (seed, step, rank), so a run that is sto
 with ``--resume`` ends, on a CPU, in the same weights as one that was not. ``--senses lidar`` and
 ``--senses camera`` train the network of one sense alone; ``--init`` starts from their weights, or
 from any other checkpoint's; ``--teacher`` holds the fused network to what a LIDAR network says
-where points are all there is to go by; ``--without`` leaves parts of the network out. ``out``
+where points are all there is to go by; ``--expert`` gives it a LIDAR network as its second
+opinion, kept as it is; ``--without`` leaves parts of the network out. ``out``
 receives ``checkpoint.pt`` (the last one, replaced whole), ``log.jsonl`` and ``curves.png``.
 """
 
@@ -87,6 +88,10 @@ def new_state(settings: TrainSettings, empty: bool = False) -> State:
     if not (settings.train_trunk or settings.fresh_encoder):
         net.freeze_trunk(but_late=settings.train_late_trunk)
     # a quarter faster on CPUs
+    if settings.expert:
+        net.freeze_expert()
+        if not empty:
+            take_expert(net, Path(settings.expert))
     net = net.to(chosen_device(settings.device), memory_format=torch.channels_last)
     learned = [p for p in net.parameters() if p.requires_grad]
     late_learns = settings.train_late_trunk and settings.senses != "lidar"
@@ -110,11 +115,29 @@ def teacher_of(settings: TrainSettings) -> FusionNet | None:
     there is another network, or none."""
     if not settings.teacher:
         return None
-    saved = read_checkpoint(Path(settings.teacher))
-    if saved["settings"]["senses"] != "lidar":
-        raise StageError(f"{settings.teacher}: a teacher is a LIDAR network")
-    net = averaged_network(saved).requires_grad_(False)
+    net = lidar_network(Path(settings.teacher)).requires_grad_(False)
     return net.to(chosen_device(settings.device), memory_format=torch.channels_last)
+
+
+def lidar_network(path: Path) -> FusionNet:
+    """The LIDAR network of a checkpoint, ready to answer. Raises StageError where there is another
+    one, or none."""
+    saved = read_checkpoint(path)
+    if saved["settings"]["senses"] != "lidar":
+        raise StageError(f"{path}: a teacher or an expert is a LIDAR network")
+    return averaged_network(saved)
+
+
+def take_expert(net: FusionNet, path: Path) -> None:
+    """Make the points' expert what a LIDAR network is. It has no use for weights of what comes from
+    pictures, the last channels of two convolutions, which a LIDAR network finds empty."""
+    own = net.expert.state_dict()
+    taken = {
+        name: value[:, : own[name].shape[1]] if value.ndim > 1 else value
+        for name, value in lidar_network(path).state_dict().items()
+        if name in own
+    }
+    net.expert.load_state_dict(taken, strict=False)
 
 
 EYES = ("image.", "lift.", "bev.join.image.")
@@ -402,6 +425,12 @@ def add_network_arguments(parser: argparse.ArgumentParser, default: TrainSetting
         help="a LIDAR network that the fused one learns from where points are all there is",
     )
     parser.add_argument(
+        "--expert",
+        default="",
+        metavar="CHECKPOINT",
+        help="a LIDAR network that is the fused one's expert of points, and stays as it is",
+    )
+    parser.add_argument(
         "--without",
         nargs="*",
         choices=PARTS,
@@ -430,6 +459,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         init=tuple(args.init),
         withheld=tuple(args.withheld),
         teacher=args.teacher,
+        expert=args.expert,
         without=tuple(args.without),
     )
     result = train(args.frames, args.out, settings, resume=args.resume)

@@ -112,9 +112,9 @@ def test_a_teacher_agrees_with_itself(write_frames: Callable[[int], Path]) -> No
 
 
 def test_wrong_teachers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="a teacher is for the fused network, not for one of lid"):
+    with pytest.raises(ConfigError, match="teacher: for the fused network, not for one of lidar"):
         replace(SHORT, senses="lidar", teacher="models/lidar.pt")
-    with pytest.raises(StageError, match=r"camera\.pt: a teacher is a LIDAR network"):
+    with pytest.raises(StageError, match=r"camera\.pt: a teacher or an expert is a LIDAR network"):
         training.teacher_of(replace(SHORT, teacher=str(resources.share_path("models/camera.pt"))))
     with pytest.raises(StageError, match="no checkpoint there"):
         training.teacher_of(replace(SHORT, teacher=str(tmp_path / "nobody.pt")))

@@ -106,13 +106,18 @@ def test_two_networks_learn_until_the_time_is_over(
         assert told[name]["frames"] == 3
 
 
-def test_only_the_fused_network_is_taught(
+def test_only_the_fused_network_has_a_teacher_and_an_expert(
     script: ModuleType, write_frames: Callable[[int], Path], tmp_path: Path
 ) -> None:
     words = ["--minutes", "1", "--out", str(tmp_path), "--frames", str(write_frames(1))]
-    plan = script.plan_of(script.parser().parse_args([*words, "--teacher", "models/lidar.pt"]))
-    taught = {name: settings.teacher for name, settings in plan.settings.items()}
-    assert taught == {"fused": "models/lidar.pt", "camera": "", "lidar": ""}
+    words += ["--teacher", "models/lidar.pt", "--expert", "models/other.pt"]
+    plan = script.plan_of(script.parser().parse_args(words))
+    lent = {name: (s.teacher, s.expert) for name, s in plan.settings.items()}
+    assert lent == {
+        "fused": ("models/lidar.pt", "models/other.pt"),
+        "camera": ("", ""),
+        "lidar": ("", ""),
+    }
 
 
 def test_the_workers_of_a_command_end_with_it(script: ModuleType) -> None:
