@@ -312,8 +312,8 @@ class Expert(nn.Module):
 
     def train(self, mode: bool = True) -> Expert:
         super().train(mode)
-        if not self.learns:
-            self.bev.eval(), self.head.eval()
+        self.bev.train(mode and self.learns)
+        self.head.train(mode and self.learns)
         return self
 
     def forward(
