@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mm_fusion.evaluation.detection import evaluate_detections
+from mm_fusion.evaluation.frame_sets import in_picture
 from mm_fusion.evaluation.truth import TruthBox
-from mm_fusion.geometry import project
 from mm_fusion.training.frames import Frame, list_frames
 from mm_fusion.training.network_torch import FusionNet
 from mm_fusion.training.train import lidar_network
@@ -32,7 +31,6 @@ from mm_fusion.training.validate import FRAME_SPACING_NS, batches, predict, summ
 LEAST_PX = (1, 40, 100, 200, 400, 800, 1600)
 NEAR_M = 2.0
 Found = list[dict[str, Any]]
-Pixels = npt.NDArray[np.int32]
 
 
 def owners(found: Found, truth: list[TruthBox]) -> list[int]:
@@ -55,25 +53,24 @@ def owners(found: Found, truth: list[TruthBox]) -> list[int]:
     return out
 
 
-def in_view(box: dict[str, Any], frame: Frame) -> bool:
-    """Whether the centre of a box is in the picture."""
-    pixels, front = project(frame.pixel_from_base.astype(np.float64), np.array([box["center"]]))
-    height, width = frame.image.shape[:2]
-    return bool(front[0] and 0 <= pixels[0, 0] < width and 0 <= pixels[0, 1] < height)
-
-
 def mended(
-    found: Found, truth: list[TruthBox], frame: Frame, least_px: float, strike: bool
-) -> Found:
-    """The boxes after a perfect camera, which sees what shows ``least_px`` or more, and strikes out
-    false ones in its view if it is to."""
-    seen = [t.counted and frame.num_pixels[int(t.object_id)] >= least_px for t in truth]
-    kept = [
-        box
-        for box, owner in zip(found, owners(found, truth), strict=True)
-        if (not seen[owner] if owner >= 0 else not (strike and in_view(box, frame)))
-    ]
-    return kept + [told(t) for t, sees in zip(truth, seen, strict=True) if sees]
+    found: Found, truth: list[TruthBox], frame: Frame, cameras: list[tuple[float, bool]]
+) -> list[Found]:
+    """The boxes after each of some perfect cameras: what is the least that it sees (pixels), and
+    whether it strikes out false boxes in its view."""
+    centers = np.array([box["center"] for box in found]).reshape(-1, 3)
+    looked_at = in_picture(frame.pixel_from_base, frame.image.shape[:2], centers)
+    judged = list(zip(found, owners(found, truth), looked_at, strict=True))
+    out = []
+    for least_px, strike in cameras:
+        seen = [t.counted and frame.num_pixels[int(t.object_id)] >= least_px for t in truth]
+        kept = [
+            box
+            for box, owner, looked in judged
+            if (not seen[owner] if owner >= 0 else not (strike and looked))
+        ]
+        out.append(kept + [told(t) for t, sees in zip(truth, seen, strict=True) if sees])
+    return out
 
 
 def told(t: TruthBox) -> dict[str, Any]:
@@ -97,9 +94,8 @@ def bounds(net: FusionNet, paths: list[Path]) -> dict[str, Any]:
         for n, (frame, found) in enumerate(zip(frames, predict(net, frames, "lidar"), strict=True)):
             stamp = (first + n) * FRAME_SPACING_NS
             truths[stamp] = truth = truth_of(frame, net.grid)
-            for camera, told_of in lines.items():
-                boxes = mended(found, truth, frame, *camera)
-                told_of.append({"stamp_ns": stamp, "detections": boxes})
+            for camera, boxes in zip(cameras, mended(found, truth, frame, cameras), strict=True):
+                lines[camera].append({"stamp_ns": stamp, "detections": boxes})
     scores = {
         camera: summary(evaluate_detections(told_of, truths, None, None, 0))
         for camera, told_of in lines.items()

@@ -143,8 +143,15 @@ def in_view(frame: LabelledFrame, centers: F64) -> npt.NDArray[np.bool_]:
     """Whose centre [N,3] the frame's first camera has within its picture, hidden or not."""
     if not frame.images or not len(centers):
         return np.zeros(len(centers), bool)
-    height, width = frame.images[0].shape[:2]
-    pixel, front = project(frame.pixel_from_base[0].astype(np.float64), centers)
+    return in_picture(frame.pixel_from_base[0], frame.images[0].shape[:2], centers)
+
+
+def in_picture(
+    pixel_from_base: npt.NDArray[np.floating], shape: tuple[int, ...], centers: F64
+) -> npt.NDArray[np.bool_]:
+    """Which of the points [N,3] a picture of ``shape`` (height, width) has, hidden or not."""
+    height, width = shape
+    pixel, front = project(pixel_from_base.astype(np.float64), centers)
     with np.errstate(invalid="ignore"):
         inside = ((pixel >= -0.5) & (pixel < np.array([width, height]) - 0.5)).all(axis=1)
     return np.asarray(front & inside)

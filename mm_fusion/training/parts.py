@@ -66,7 +66,8 @@ def leave_out(net: FusionNet, part: str) -> Handle:
     """
     if part not in PARTS:
         raise ConfigError(f"a part that can be left out is one of {', '.join(PARTS)}, not {part}")
-    blind, joint = net.senses == "lidar", net.senses == "fused"
-    if (part in OF_PICTURES and blind) or (part == "expert" and not joint):
-        raise ConfigError(f"a {net.senses} network has no {part} that could be left out")
+    if part in OF_PICTURES and net.senses == "lidar":
+        raise ConfigError(f"a LIDAR network has no {part} that could be left out")
+    if part == "expert" and net.senses != "fused":
+        raise ConfigError(f"a network of one sense has no {part} that could be left out")
     return PARTS[part](net)

@@ -106,9 +106,9 @@ def test_pictures_are_taught_all_the_same(
 def test_what_cannot_be_left_out() -> None:
     with pytest.raises(ConfigError, match=r"one of painting, lifting, .*, not wheels"):
         leave_out(FusionNet(), "wheels")
-    with pytest.raises(ConfigError, match="a lidar network has no lifting that could be left out"):
+    with pytest.raises(ConfigError, match="a LIDAR network has no lifting that could be left out"):
         leave_out(FusionNet(senses="lidar"), "lifting")
-    with pytest.raises(ConfigError, match="a camera network has no expert that could be left out"):
+    with pytest.raises(ConfigError, match="one sense has no expert that could be left out"):
         leave_out(FusionNet(senses="camera"), "expert")
     leave_out(FusionNet(senses="lidar"), "attention")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
@@ -24,12 +24,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "perfect_camera.py"
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("perfect_camera", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("perfect_camera")
 
 
 def box(x: float, y: float, score: float, label: str = "car") -> dict[str, Any]:
@@ -73,16 +68,16 @@ def test_a_perfect_camera_finds_what_it_sees_and_strikes_out_what_is_not(
     )  # fmt: skip
     ahead, back = box(25.0, -4.0, 0.35), box(-25.0, 4.0, 0.35)
     found = [off, far, behind, ahead, back, hidden]
+    cameras = [(100, False), (100, True), (40, True), (float("inf"), False)]
+    mended, struck, sharper, blind = script.mended(found, truth, looking, cameras)
     # THEN what it sees is where it is, for sure, and all other boxes are as they were
-    mended = script.mended(found, truth, looking, 100, False)
     assert mended[:-1] == [far, behind, ahead, back, hidden]
     assert mended[-1]["center"] == [10.0, 0.0, 0.8]
     assert mended[-1]["score"] == 1.0
     # AND it strikes out only what is false and in its view
-    assert script.mended(found, truth, looking, 100, True)[:-1] == [far, behind, back, hidden]
-    sharper = script.mended(found, truth, looking, 40, True)
+    assert struck[:-1] == [far, behind, back, hidden]
     assert [b["score"] for b in sharper] == [0.4, 0.35, 0.3, 1.0, 1.0]
-    assert script.mended(found, truth, looking, float("inf"), False) == found
+    assert blind == found
 
 
 def test_the_script_tells_bounds(write_frames: Callable[[int], Path]) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -23,20 +22,10 @@ from mm_fusion.training.network_torch import SENSES
 from mm_fusion.training.settings import TrainSettings
 from mm_fusion.training.train import learning_rate, read_checkpoint
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train_together.py"
-
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_together", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # its processes find their functions by the module's name
-    monkeypatch.setitem(sys.modules, "train_together", module)
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    spec.loader.exec_module(module)
-    return module
+def script() -> ModuleType:
+    return importlib.import_module("train_together")
 
 
 @pytest.mark.parametrize(
